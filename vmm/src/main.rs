@@ -1,0 +1,2 @@
+//! `vmm`: one process is one microVM.
+fn main() {}

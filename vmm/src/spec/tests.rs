@@ -1,0 +1,78 @@
+//! What a description may say.
+
+use super::*;
+use proptest::prelude::*;
+
+fn null() -> OwnedFd {
+    std::fs::File::open("/dev/null").unwrap().into()
+}
+
+fn check(json: &str, descriptors: usize) -> Result<Vm, SpecError> {
+    Vm::validate(json.as_bytes(), (0..descriptors).map(|_| null()).collect())
+}
+
+fn with(change: &str) -> String {
+    let base = r#""version":1,"id":"a","vcpus":1,"memory_mib":64,"boot":{"kernel":0}"#;
+    let field = change.split(':').next().unwrap();
+    let kept: Vec<&str> = base.split(',').filter(|f| !f.starts_with(field)).collect();
+    format!("{{{},{change}}}", kept.join(","))
+}
+
+fn refusal(change: &str) -> String {
+    check(&with(change), 1).unwrap_err().to_string()
+}
+
+#[test]
+fn the_least_description_is_valid() {
+    let vm = check(&with(r#""entropy":true"#), 1).unwrap();
+    assert_eq!((vm.vcpus.get(), vm.memory.mib(), vm.entropy), (1, 64, true));
+    assert!(vm.console.is_none() && vm.deadline.is_none());
+}
+
+#[test]
+fn a_refusal_names_the_value() {
+    assert!(refusal(r#""vcpus":0"#).contains("1 to 32 vCPUs, not 0"));
+    assert!(refusal(r#""vcpus":1000"#).contains("not 1000"));
+    assert!(refusal(r#""memory_mib":0"#).contains("not 0"));
+    assert!(refusal(r#""memory_mib":10485760"#).contains("not 10485760"));
+    assert!(refusal(r#""id":"../x""#).contains("../x"));
+    assert!(refusal(r#""id":"""#).contains("1 to 64"));
+    assert!(refusal(r#""version":2"#).contains("version 2"));
+    assert!(refusal(r#""deadline_ms":0"#).contains("deadline_ms"));
+    assert!(refusal(r#""boot":{"kernel":1}"#).contains("descriptor 1"));
+    assert!(refusal(r#""boot":{"kernel":0,"args":"a\u0000b"}"#).contains("NUL at byte 1"));
+}
+
+#[test]
+fn an_unknown_field_is_refused_by_name() {
+    assert!(refusal(r#""turbo":true"#).contains("turbo"));
+}
+
+#[test]
+fn a_field_given_twice_is_refused() {
+    let json = r#"{"version":1,"id":"a","vcpus":1,"vcpus":2,"memory_mib":64,"boot":{"kernel":0}}"#;
+    assert!(
+        check(json, 1)
+            .unwrap_err()
+            .to_string()
+            .contains("duplicate field `vcpus`")
+    );
+}
+
+#[test]
+fn a_descriptor_has_one_use() {
+    assert!(refusal(r#""meter":0"#).contains("another field"));
+    assert!(
+        check(&with(r#""entropy":false"#), 2)
+            .unwrap_err()
+            .to_string()
+            .contains("1 descriptors")
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_answered(bytes: Vec<u8>) {
+        let _ = Vm::validate(&bytes, vec![]);
+    }
+}
