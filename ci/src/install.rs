@@ -1,0 +1,77 @@
+//! `cargo ci build`: builds everything and lays it out as users have it.
+//!
+//! ```text
+//! target/shoal/bin/{vmctl,vmd,vmm}         one finds the other beside itself
+//! target/shoal/share/shoal/images/hello    images that every host begins with
+//! target/guests/...                        every guest program, for tests and benches
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::check::{guest, host};
+use crate::tree::Tree;
+
+/// The programs of an installed Shoal.
+const PROGRAMS: [&str; 3] = ["vmctl", "vmd", "vmm"];
+/// Guest programs that are factory images.
+const IMAGES: [&str; 1] = ["hello"];
+
+pub(crate) fn install(tree: &Tree) -> Result<()> {
+    guest(tree).args(["build", "--release"]).run()?;
+    host(tree)
+        .args(["build", "--release", "--workspace", "--bins"])
+        .run()?;
+    lay_out(tree)?;
+    eprintln!("Shoal is in {}", tree.shoal().display());
+    Ok(())
+}
+
+fn lay_out(tree: &Tree) -> Result<()> {
+    let release = tree.target.join("release");
+    let bin = tree.shoal().join("bin");
+    for name in PROGRAMS {
+        place(&release.join(name), &bin.join(name))?;
+    }
+    let images = tree.shoal().join("share/shoal/images");
+    let guests = tree.guests();
+    for (name, path) in guest_programs(&tree.guest_target.join("release"))? {
+        place(&path, &guests.join(&name))?;
+        if IMAGES.contains(&name.as_str()) {
+            place(&path, &images.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Cargo's finished programs in `dir`: files that run and have no suffix.
+fn guest_programs(dir: &Path) -> Result<Vec<(String, std::path::PathBuf)>> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("{} is missing", dir.display()))? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if meta.is_file() && meta.permissions().mode() & 0o111 != 0 && !name.contains('.') {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+/// Puts a copy of `from` at `to`, at once: a program that runs there keeps its own file.
+fn place(from: &Path, to: &Path) -> Result<()> {
+    let dir = to.parent().context("a file has a directory")?;
+    fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    let new = to.with_extension("new");
+    let placed = fs::copy(from, &new).and_then(|_| fs::rename(&new, to));
+    match placed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} was not built", from.display()))
+        }
+        other => other.with_context(|| format!("{} cannot be written", to.display())),
+    }
+}

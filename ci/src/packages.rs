@@ -1,0 +1,72 @@
+//! Debian packages, by name, where this machine lets us.
+
+use anyhow::{Result, bail};
+
+use crate::cmd::{Cmd, is_there};
+use crate::style;
+
+/// QEMU: the monitor that Shoal is compared with, and a second opinion on every guest.
+pub(crate) const QEMU: Package = Package {
+    program: "qemu-system-x86_64",
+    name: "qemu-system-x86",
+    why: "boots the same guests for comparison",
+};
+
+/// A program that comes in a package.
+#[derive(Debug)]
+pub(crate) struct Package {
+    /// What to look for on the path.
+    pub(crate) program: &'static str,
+    /// Debian's name for what holds it.
+    pub(crate) name: &'static str,
+    /// What it is for.
+    pub(crate) why: &'static str,
+}
+
+impl Package {
+    pub(crate) fn is_there(&self) -> bool {
+        is_there(self.program)
+    }
+
+    /// Installs it where it is missing and this machine lets us; says whether it is there now.
+    ///
+    /// Nothing that is installed so is necessary, so a failure is told and passed over.
+    pub(crate) fn want(&self) -> bool {
+        if self.is_there() {
+            return true;
+        }
+        eprintln!(
+            "{} is missing; it {} (package {})",
+            self.program, self.why, self.name
+        );
+        if let Err(error) = self.install() {
+            eprintln!("{} {error:#}; going on without it", style::cyan("note:"));
+        }
+        self.is_there()
+    }
+
+    fn install(&self) -> Result<()> {
+        if !is_there("apt-get") {
+            bail!(
+                "this is no Debian: install what holds `{}` by your own means",
+                self.program
+            );
+        }
+        // SAFETY: `geteuid` has no preconditions.
+        if unsafe { libc::geteuid() } != 0 {
+            bail!("not root: run `sudo apt-get install {}`", self.name);
+        }
+        let apt = || Cmd::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
+        let install = || {
+            apt()
+                .args(["install", "-y", "-q", "--no-install-recommends"])
+                .arg(self.name)
+                .run()
+        };
+        // A machine that never ran `update` knows no package, and one that did may know stale versions.
+        install().or_else(|_| {
+            apt().args(["update", "-q"]).run()?;
+            install()
+        })
+    }
+}

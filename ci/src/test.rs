@@ -1,0 +1,106 @@
+//! `cargo ci test`: everything that must hold before a change lands.
+//!
+//! Tests that need something this machine lacks are left out and told by name, never passed over in silence.
+
+use std::fs::File;
+
+use anyhow::Result;
+
+use crate::check::{self, host};
+use crate::cmd::is_there;
+use crate::install;
+use crate::packages;
+use crate::style;
+use crate::tree::Tree;
+
+pub(crate) fn test(tree: &Tree) -> Result<()> {
+    check::format(tree)?;
+    install::install(tree)?;
+    check::lints(tree)?;
+    check::guest_tests(tree)?;
+    let skips = skips();
+    if is_there("cargo-nextest") {
+        with_nextest(tree, &skips)
+    } else {
+        println!(
+            "{} cargo-nextest is missing: tests run by `cargo test`, slower and without time limits",
+            style::cyan("note:")
+        );
+        with_cargo(tree, &skips)
+    }
+}
+
+/// Test binaries that cannot run here, by the beginning of their names.
+struct Skip {
+    prefix: &'static str,
+    reason: String,
+}
+
+fn skips() -> Vec<Skip> {
+    let mut skips = Vec::new();
+    // The nodes's permissions are not enough to know: a container may forbid what the file mode allows.
+    if let Err(error) = File::options().read(true).write(true).open("/dev/kvm") {
+        skips.push(Skip {
+            prefix: "kvm",
+            reason: format!("/dev/kvm cannot be opened: {error}"),
+        });
+    } else if !packages::QEMU.want() {
+        skips.push(Skip {
+            prefix: "kvm_qemu",
+            reason: format!("package {} is missing", packages::QEMU.name),
+        });
+    }
+    skips
+}
+
+/// The tests of the host's workspace, told in one summary, which closes the run.
+fn with_nextest(tree: &Tree, skips: &[Skip]) -> Result<()> {
+    let nextest = |verb: &str| host(tree).args(["nextest", verb, "--release", "--workspace"]);
+    let mut run = nextest("run");
+    for skip in skips {
+        let set = format!("binary(/^{}/)", skip.prefix);
+        let listed = nextest("list")
+            .args(["-T", "oneline", "-E", &set])
+            .output()?;
+        for name in String::from_utf8_lossy(&listed).lines() {
+            println!("{} {name}: {}", style::cyan("skipped"), skip.reason);
+        }
+        run = run.args(["-E".to_owned(), format!("not {set}")]);
+    }
+    run.run()
+}
+
+/// The same without nextest.
+fn with_cargo(tree: &Tree, skips: &[Skip]) -> Result<()> {
+    let mut binaries = Vec::new();
+    for entry in tree.root.join("tests/tests").read_dir()? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some(name) = name.strip_suffix(".rs") {
+            binaries.push(name.to_owned());
+        }
+    }
+    binaries.sort();
+    host(tree)
+        .args(["test", "--release", "--workspace", "--exclude", "tests"])
+        .run()?;
+    for binary in binaries {
+        let test = || host(tree).args(["test", "--release", "-p", "tests", "--test", &binary]);
+        match skips.iter().find(|skip| binary.starts_with(skip.prefix)) {
+            None => test().args(["--", "--test-threads", "2"]).run()?,
+            Some(skip) => {
+                let listed = test()
+                    .args(["--", "--list", "--format", "terse"])
+                    .output()?;
+                for name in String::from_utf8_lossy(&listed).lines() {
+                    let name = name.trim_end_matches(": test");
+                    println!(
+                        "{} {binary}::{name}: {}",
+                        style::cyan("skipped"),
+                        skip.reason
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
