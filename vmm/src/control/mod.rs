@@ -1,0 +1,96 @@
+//! The control API: HTTP/1.1 on a unix socket, with Firecracker's paths, verbs, bodies and error body.
+//!
+//! A tool written for Firecracker drives this monitor: it configures a VM by `PUT`s, starts it by
+//! `PUT /actions {"action_type":"InstanceStart"}`, pauses and resumes it by `PATCH /vm`. Where the meaning is the same,
+//! so are the words; what this monitor cannot do is refused by name, never ignored.
+//!
+//! # Model
+//! The monitor has one control thread, and it owns everything here. Requests are answered there, one after
+//! the other, by calls of [`Monitor`]: what builds, runs and stops the machine is behind that trait, and
+//! nothing here knows how.
+//!
+//! ```text
+//!              InstanceStart -> boot()
+//!   not started ----------------------> running <---- pause() / resume() ----> paused
+//!   PUT of the configuration              |  ctrl_alt_del(), reading()           |
+//!   (paths are opened as it arrives)      +-------------> ended <----------------+
+//! ```
+
+use crate::meter::{Reading, State};
+use crate::spec;
+
+/// The machine, as the control API drives it.
+///
+/// Every method is called on the control thread, from within `Control::handle` or `Control::start_from`, one at a time.
+/// Each may take as long as its work does and no longer: the other clients of the API wait meanwhile.
+pub trait Monitor {
+    /// Builds the machine that `vm` describes and lets it run: `InstanceStart`.
+    ///
+    /// Called only while [`Monitor::state`] is `None`. When it succeeds the state is `Some`. When it fails nothing of the
+    /// machine is left and the state is `None` as before: the client may mend the configuration and ask again. `vm.control` and
+    /// `vm.meter` are `None` here, and the console's descriptors may be anything that a shell can redirect to: a terminal, pipe,
+    /// socket, regular file or `/dev/null`; its input, where there is one, can be polled.
+    ///
+    /// # Errors
+    /// [`Refusal`], which the client reads after the words `Start microvm error: `.
+    fn boot(&mut self, vm: spec::Vm) -> Result<(), Refusal>;
+
+    /// What the VM is doing; `None` until it was started. Cheap: called for every request.
+    fn state(&self) -> Option<State>;
+
+    /// Stops virtual CPUs and devices; when this returns, none of them does anything more.
+    ///
+    /// Called only from [`State::Running`]: a `Paused` for a paused VM succeeds without this.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the VM then runs on.
+    fn pause(&mut self) -> Result<(), Refusal>;
+
+    /// Lets virtual CPUs and devices run again. Called only from [`State::Paused`].
+    ///
+    /// # Errors
+    /// [`Refusal`]; the VM then stays paused.
+    fn resume(&mut self) -> Result<(), Refusal>;
+
+    /// Sends Ctrl-Alt-Del by the keyboard controller, which asks the guest to shut down.
+    ///
+    /// Called from [`State::Running`] and [`State::Paused`]; a paused guest finds it when it is resumed. Does not wait for the guest.
+    ///
+    /// # Errors
+    /// [`Refusal`], for example while an earlier key still waits for the guest.
+    fn ctrl_alt_del(&mut self) -> Result<(), Refusal>;
+
+    /// What the VM's meter says now. Called only while [`Monitor::state`] is `Some`: for `FlushMetrics`, each minute, and at the end.
+    fn reading(&self) -> Reading;
+}
+
+/// Why the machine did not do what was asked, in words for the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(String);
+
+impl Refusal {
+    /// The error and its sources, one after the other.
+    #[must_use]
+    pub fn of(error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(source) = next {
+            text = format!("{text}: {source}");
+            next = source.source();
+        }
+        Self(text)
+    }
+}
+
+impl From<&str> for Refusal {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
