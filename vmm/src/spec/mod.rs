@@ -37,6 +37,9 @@ pub struct Vm {
     pub meter: Option<OwnedFd>,
     /// An open `/dev/kvm`; without one the monitor opens it itself, before anything else.
     pub kvm: Option<OwnedFd>,
+    /// A descriptor that the monitor only keeps open until its end: a launcher that locked the file behind it
+    /// (`flock`) sees by the lock whether the monitor lives, also when it is another launcher by then.
+    pub lease: Option<OwnedFd>,
     /// `CLOCK_MONOTONIC` nanoseconds when the launcher asked for the process: phase zero of the boot.
     pub launched_at: Option<u64>,
 }
@@ -141,6 +144,7 @@ impl Vm {
             control: table.optional("control", wire.control)?,
             meter: table.optional("meter", wire.meter)?,
             kvm: table.optional("kvm", wire.kvm)?,
+            lease: table.optional("lease", wire.lease)?,
             launched_at: wire.launched_at_ns,
         };
         table.finish()?;

@@ -70,6 +70,13 @@ fn a_descriptor_has_one_use() {
     );
 }
 
+#[test]
+fn a_lease_is_kept_with_the_vm() {
+    let vm = check(&with(r#""lease":1"#), 2).unwrap();
+    assert!(vm.lease.is_some());
+    assert!(check(&with(r#""entropy":true"#), 1).unwrap().lease.is_none());
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_answered(bytes: Vec<u8>) {

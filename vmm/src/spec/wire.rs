@@ -37,6 +37,9 @@ pub struct Vm {
     /// Descriptor: `/dev/kvm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kvm: Option<usize>,
+    /// Descriptor: anything; held open until the monitor's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<usize>,
     /// `CLOCK_MONOTONIC` nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launched_at_ns: Option<u64>,
