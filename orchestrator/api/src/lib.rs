@@ -1,1 +1,24 @@
-//! To come.
+//! Shoal's REST interface: what goes over the wire, and a client.
+//!
+//! JSON over HTTP/1.1 on a unix socket, every path under `/v1`. A VM in a path is its id, a prefix that only one
+//! id has, or its name. Requests refuse fields that they do not know; answers may grow fields, so that
+//! an older client reads a newer daemon. An error is `{"error": {"code": ..., "message": ...}}`.
+//!
+//! The OpenAPI document is made from these types (`vmd --openapi`, `GET /v1/openapi.json`).
+
+pub mod client;
+mod error;
+mod event;
+mod host;
+mod image;
+mod vm;
+
+pub use client::{Client, ClientError};
+pub use error::{ErrorBody, ErrorCode, ErrorDetail};
+pub use event::{Event, EventKind, EventsQuery, VmRef};
+pub use host::{Host, Version, VmCounts};
+pub use image::{AddImageQuery, Collected, Image};
+pub use vm::{
+    BootPhase, Cause, CreateVm, ListQuery, LogsQuery, Metrics, Outcome, RemoveQuery, StopVm, Until,
+    VcpuTime, Vm, VmState, WaitQuery,
+};
