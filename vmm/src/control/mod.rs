@@ -16,6 +16,8 @@
 //!   (paths are opened as it arrives)      +-------------> ended <----------------+
 //! ```
 
+pub mod http;
+
 use crate::meter::{Reading, State};
 use crate::spec;
 
