@@ -1,0 +1,103 @@
+//! What is fuzzed. Each target ends in what the real program does with the bytes.
+
+use anyhow::{Context, Result};
+
+use super::Target;
+
+/// Every target.
+pub const ALL: [Target; 2] = [CMDLINE, SPEC];
+
+/// The target with this name.
+///
+/// # Errors
+/// Where there is none; the error lists those that there are.
+pub fn named(name: &str) -> Result<Target> {
+    ALL.into_iter().find(|t| t.name == name).with_context(|| {
+        let names: Vec<_> = ALL.iter().map(|t| t.name).collect();
+        format!("there is no target `{name}`, only {}", names.join(", "))
+    })
+}
+
+const CMDLINE: Target = Target {
+    name: "cmdline",
+    about: "the guest's command line, as the library OS reads it",
+    seeds: || {
+        vec![
+            b"libos.timing=1 HOME=/ virtio_mmio.device=4K@0xd0000000:5 -- serve \"two words\""
+                .to_vec(),
+            b"\"a \\\" b\" virtio_mmio.device=0x200@0xfeb00e00:12:3".to_vec(),
+        ]
+    },
+    words: &[
+        b"virtio_mmio.device=",
+        b"--",
+        b"\"",
+        b"\\",
+        b"@0x",
+        b"G",
+        b":",
+    ],
+    run: |input| {
+        let line = String::from_utf8_lossy(input);
+        for word in abi::cmdline::words(&line) {
+            let _ = abi::cmdline::Device::parse(word.raw());
+            let text: String = word.chars().collect();
+            // What is quoted comes back as it was.
+            let quoted = abi::cmdline::Quoted(&text).to_string();
+            let mut back = abi::cmdline::words(&quoted);
+            let first: String = back.next().map(|w| w.chars().collect()).unwrap_or_default();
+            assert_eq!(first, text);
+            assert!(back.next().is_none());
+        }
+    },
+};
+
+const SPEC: Target = Target {
+    name: "spec",
+    about: "the description of a VM, as a monitor reads it from its launcher",
+    seeds: || {
+        vec![
+            br#"{"version":1,"id":"a","vcpus":1,"memory_mib":64,"boot":{"kernel":0}}"#.to_vec(),
+            br#"{"version":1,"id":"web-1","vcpus":32,"memory_mib":4096,"boot":{"kernel":1,"args":"A=b -- c"},"console":{"output":{"log":{"file":0,"keep":1048576}},"input":2},"entropy":true,"deadline_ms":5000,"launched_at_ns":1}"#.to_vec(),
+            br#"{"version":1,"id":"b","vcpus":2,"memory_mib":1,"boot":{"kernel":0},"console":{"output":{"stream":1}},"meter":2,"control":3,"kvm":4,"lease":5}"#.to_vec(),
+        ]
+    },
+    words: &[
+        b"\"version\":",
+        b"\"id\":",
+        b"\"vcpus\":",
+        b"\"memory_mib\":",
+        b"\"boot\":",
+        b"\"kernel\":",
+        b"\"args\":",
+        b"\"console\":",
+        b"\"output\":",
+        b"\"log\":",
+        b"\"stream\":",
+        b"\"input\":",
+        b"\"keep\":",
+        b"\"meter\":",
+        b"\"control\":",
+        b"null",
+        b"18446744073709551616",
+        b"-1",
+        b"1e9",
+        b"{",
+        b"}",
+        b"[",
+        b",",
+        b"\\u0000",
+    ],
+    run: |input| {
+        // Whether descriptors are named rightly shows only where there are some.
+        let count = input.first().map_or(0, |byte| usize::from(*byte % 7));
+        let descriptors = (0..count)
+            .filter_map(|_| rustix::pipe::pipe().ok())
+            .map(|(read, _)| read)
+            .collect();
+        if let Ok(vm) = vmm::spec::Vm::validate(input, descriptors) {
+            let vcpus = vm.vcpus.get();
+            assert!((1..=32).contains(&vcpus), "{vcpus} vCPUs were let through");
+        }
+    },
+};
