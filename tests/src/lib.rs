@@ -2,11 +2,13 @@
 //!
 //! - [`place`]: where the installed programs and the guests are.
 //! - [`monitor`]: one monitor, started as `vmd` starts it, its console and its end.
+//! - [`elf`]: ELF files to order, right and wrong.
 //! - [`fuzz`]: hostile input for everything that reads input.
 //!
 //! The tests are in `tests/tests/`; those whose names begin with `kvm` need `/dev/kvm`. `cargo ci test` builds what they
 //! run; by hand, `cargo ci build` does.
 
+pub mod elf;
 pub mod fuzz;
 pub mod monitor;
 pub mod place;

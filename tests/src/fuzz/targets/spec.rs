@@ -1,58 +1,8 @@
-//! What is fuzzed. Each target ends in what the real program does with the bytes.
+//! The description of a VM: what is let through is valid.
 
-use anyhow::{Context, Result};
+use crate::fuzz::Target;
 
-use super::Target;
-
-/// Every target.
-pub const ALL: [Target; 2] = [CMDLINE, SPEC];
-
-/// The target with this name.
-///
-/// # Errors
-/// Where there is none; the error lists those that there are.
-pub fn named(name: &str) -> Result<Target> {
-    ALL.into_iter().find(|t| t.name == name).with_context(|| {
-        let names: Vec<_> = ALL.iter().map(|t| t.name).collect();
-        format!("there is no target `{name}`, only {}", names.join(", "))
-    })
-}
-
-const CMDLINE: Target = Target {
-    name: "cmdline",
-    about: "the guest's command line, as the library OS reads it",
-    seeds: || {
-        vec![
-            b"libos.timing=1 HOME=/ virtio_mmio.device=4K@0xd0000000:5 -- serve \"two words\""
-                .to_vec(),
-            b"\"a \\\" b\" virtio_mmio.device=0x200@0xfeb00e00:12:3".to_vec(),
-        ]
-    },
-    words: &[
-        b"virtio_mmio.device=",
-        b"--",
-        b"\"",
-        b"\\",
-        b"@0x",
-        b"G",
-        b":",
-    ],
-    run: |input| {
-        let line = String::from_utf8_lossy(input);
-        for word in abi::cmdline::words(&line) {
-            let _ = abi::cmdline::Device::parse(word.raw());
-            let text: String = word.chars().collect();
-            // What is quoted comes back as it was.
-            let quoted = abi::cmdline::Quoted(&text).to_string();
-            let mut back = abi::cmdline::words(&quoted);
-            let first: String = back.next().map(|w| w.chars().collect()).unwrap_or_default();
-            assert_eq!(first, text);
-            assert!(back.next().is_none());
-        }
-    },
-};
-
-const SPEC: Target = Target {
+pub(super) const TARGET: Target = Target {
     name: "spec",
     about: "the description of a VM, as a monitor reads it from its launcher",
     seeds: || {

@@ -1,0 +1,23 @@
+//! What is fuzzed. Each target ends in what the real program does with the bytes.
+
+mod cmdline;
+mod http;
+mod spec;
+
+use anyhow::{Context, Result};
+
+use super::Target;
+
+/// Every target.
+pub const ALL: [Target; 3] = [cmdline::TARGET, spec::TARGET, http::TARGET];
+
+/// The target with this name.
+///
+/// # Errors
+/// Where there is none; the error lists those that there are.
+pub fn named(name: &str) -> Result<Target> {
+    ALL.into_iter().find(|t| t.name == name).with_context(|| {
+        let names: Vec<_> = ALL.iter().map(|t| t.name).collect();
+        format!("there is no target `{name}`, only {}", names.join(", "))
+    })
+}
