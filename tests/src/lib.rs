@@ -3,6 +3,8 @@
 //! - [`place`]: where the installed programs and the guests are.
 //! - [`monitor`]: one monitor, started as `vmd` starts it, its console and its end.
 //! - [`elf`]: ELF files to order, right and wrong.
+//! - [`shoal`]: a daemon in a directory of its own, and `vmctl` that speaks to it.
+//! - [`host`]: what stands on the host for one daemon.
 //! - [`fuzz`]: hostile input for everything that reads input.
 //!
 //! The tests are in `tests/tests/`; those whose names begin with `kvm` need `/dev/kvm`. `cargo ci test` builds what they
@@ -10,5 +12,7 @@
 
 pub mod elf;
 pub mod fuzz;
+pub mod host;
 pub mod monitor;
 pub mod place;
+pub mod shoal;
