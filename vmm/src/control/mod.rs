@@ -15,8 +15,24 @@
 //!   PUT of the configuration              |  ctrl_alt_del(), reading()           |
 //!   (paths are opened as it arrives)      +-------------> ended <----------------+
 //! ```
+//!
+//! # Use
+//! ```text
+//! args::Mode::Spec { fd }    vm = Vm::validate(launch::receive(..))
+//!                            control = Control::of(&vm, Socket::try_from(vm.control.take()))   where there is one
+//!                            the machine boots vm
+//! args::Mode::Api { .. }     control = Control::new(instance, Some(Socket::bind(path)))
+//!                            control.start_from(config, machine)                               where there is one
+//! args::Mode::File { .. }    control = Control::new(instance, None)
+//!                            control.start_from(config, machine)
+//!
+//! then, until the VM is over: wait for the control's descriptor beside the thread's own,
+//!                             control.handle(machine) when it is readable
+//! and at last:                control.finish(machine)
+//! ```
 
 mod api;
+pub mod args;
 mod connection;
 mod files;
 pub mod http;
@@ -39,7 +55,8 @@ use crate::spec::{self, VmId};
 
 /// The machine, as the control API drives it.
 ///
-/// Every method is called on the control thread, from within [`Control::handle`] or [`Control::start_from`], one at a time.
+/// Every method is called on the control thread, from within [`Control::handle`], [`Control::start_from`] or
+/// [`Control::finish`], one at a time.
 /// Each may take as long as its work does and no longer: the other clients of the API wait meanwhile.
 pub trait Monitor {
     /// Builds the machine that `vm` describes and lets it run: `InstanceStart`.
