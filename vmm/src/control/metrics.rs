@@ -23,7 +23,7 @@ struct Line<'a> {
     state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'a Outcome>,
-    /// `CLOCK_MONOTONIC` nanoseconds of what was reached.
+    /// `CLOCK_MONOTONIC` nanoseconds, zero where not reached.
     phases_ns: Named<'a, Phase>,
     counters: Named<'a, Counter>,
     /// For each virtual CPU, nanoseconds in the guest and in the monitor.

@@ -62,9 +62,10 @@ pub trait Monitor {
     /// Builds the machine that `vm` describes and lets it run: `InstanceStart`.
     ///
     /// Called only while [`Monitor::state`] is `None`. When it succeeds the state is `Some`. When it fails nothing of the
-    /// machine is left and the state is `None` as before: the client may mend the configuration and ask again. of
-    /// `vm`'s descriptors there are the kernel and the console alone, and the console's descriptors may be anything that a shell can redirect to: a terminal, pipe,
-    /// socket, regular file or `/dev/null`; its input, where there is one, can be polled.
+    /// machine is left and the state is `None` as before: the client may mend the configuration and ask again.
+    ///
+    /// `vm` has two of its descriptors, the kernel and the console. The console's output may be anything that a shell can redirect
+    /// to: a terminal, pipe, socket, regular file or `/dev/null`, which other processes may share. Its input, where there is one, can be polled.
     ///
     /// # Errors
     /// [`Refusal`], which the client reads after the words `Start microvm error: `.
