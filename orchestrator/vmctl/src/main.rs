@@ -13,6 +13,7 @@ mod guest_status;
 mod output;
 mod place;
 mod progress;
+mod project;
 mod render;
 mod units;
 

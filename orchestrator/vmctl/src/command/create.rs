@@ -18,10 +18,10 @@ pub(crate) struct Args {
 
     /// Remove the VM, console and all, as soon as it has ended
     #[arg(long)]
-    rm: bool,
+    pub(crate) rm: bool,
 
     #[command(flatten)]
-    description: Description,
+    pub(crate) description: Description,
 }
 
 /// What to wait for.

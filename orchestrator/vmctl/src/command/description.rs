@@ -9,12 +9,11 @@ use crate::units::{lifetime_ms, memory_mib, variable};
 /// What a VM should be.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Description {
-    /// What it boots: an image's name, or the beginning of its digest
-    image: String,
-
-    /// The program's arguments: all that follows the image
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<String>,
+    // One list, so that all that follows the image is the program's, options too: as docker's.
+    /// What it boots, an image's name or the beginning of its digest; then the program's arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_names = ["IMAGE", "ARGS"])]
+    program: Vec<String>,
 
     /// Its name; two words are chosen where none is given
     #[arg(long)]
@@ -40,10 +39,12 @@ pub(crate) struct Description {
 impl Description {
     /// As the daemon is asked for it.
     pub(crate) fn request(self, auto_remove: bool) -> CreateVm {
+        let mut program = self.program.into_iter();
         CreateVm {
             name: self.name,
-            image: self.image,
-            args: self.args,
+            // The grammar asks for it.
+            image: program.next().unwrap_or_default(),
+            args: program.collect(),
             env: self.env.into_iter().collect::<BTreeMap<_, _>>(),
             vcpus: self.vcpus,
             memory_mib: self.memory,

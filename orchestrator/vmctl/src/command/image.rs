@@ -1,10 +1,9 @@
 //! `vmctl image`: what VMs boot.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use futures::{Stream, TryStreamExt};
+use futures::TryStreamExt;
 use jiff::Timestamp;
 use tokio::fs::File;
 use tokio::io::AsyncRead;
@@ -40,13 +39,13 @@ pub(crate) enum Command {
 
 /// Add a library-OS program.
 #[derive(Debug, clap::Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct Add {
-    /// The file; - for the standard input
-    file: PathBuf,
-
     /// The image's name; the file's where none is given
-    #[arg(long, short)]
-    name: Option<String>,
+    pub(crate) name: Option<String>,
+
+    /// The file; - for the standard input
+    pub(crate) file: PathBuf,
 }
 
 impl Command {
@@ -87,19 +86,12 @@ async fn add(context: &Context, args: Add) -> Result<u8> {
         ReaderStream::with_capacity(source, 256 << 10).inspect_ok(move |b| bar.inc(b.len() as u64))
     };
     let client = context.client().await?;
-    let work = client.add_image(&name, sized(counted));
+    let work = client.add_image(&name, counted);
     let image = progress::shown(&context.output, &bar, work).await?;
     context
         .output
         .result(&image, || format!("{}\n", image.digest))?;
     Ok(0)
-}
-
-/// Narrows a stream to what the client asks for.
-fn sized(
-    content: impl Stream<Item = io::Result<bytes::Bytes>> + Send + Sync + 'static,
-) -> impl Stream<Item = io::Result<bytes::Bytes>> + Send + Sync + 'static {
-    content
 }
 
 type Source = Box<dyn AsyncRead + Send + Sync + Unpin>;
@@ -123,12 +115,12 @@ async fn open(path: &Path) -> Result<(Source, Option<u64>)> {
 /// The name of an image that was given none.
 fn name_of(file: &Path) -> Result<String> {
     if file == Path::new("-") {
-        bail!("an image from the standard input has no name: give one with --name");
+        bail!("an image from the standard input has no name: give one before the file");
     }
     let stem = file.file_stem().and_then(|s| s.to_str());
     let name = stem.with_context(|| {
         format!(
-            "{} has no name to take: give one with --name",
+            "{} has no name to take: give one before the file",
             file.display()
         )
     })?;
@@ -181,7 +173,7 @@ mod tests {
         assert_eq!(name_of(Path::new("kv")).unwrap(), "kv");
         for nameless in ["-", "/", ".."] {
             let error = name_of(Path::new(nameless)).unwrap_err().to_string();
-            assert!(error.contains("--name"), "{error}");
+            assert!(error.contains("give one"), "{error}");
         }
     }
 }
