@@ -137,7 +137,7 @@ impl Store {
     /// # Errors
     /// [`InspectError`] where there is none, or it is damaged.
     pub fn inspect(&self, reference: &str) -> Result<Inspection, InspectError> {
-        let (image, file) = self.described(reference)?;
+        let (image, file) = self.find_open(reference)?;
         match elf::check(&file) {
             Ok(elf) => Ok(Inspection { image, elf }),
             Err(source) => Err(InspectError::Damaged {
@@ -147,9 +147,18 @@ impl Store {
         }
     }
 
-    fn described(&self, reference: &str) -> Result<(Image, File), FindError> {
+    /// Finds the image that `reference`, a name or the beginning of a digest, stands for; its file is not looked at, so
+    /// that a damaged one is found too.
+    ///
+    /// # Errors
+    /// [`FindError`] where there is none.
+    pub fn find(&self, reference: &str) -> Result<Image, FindError> {
+        self.find_open(reference).map(|(image, _)| image)
+    }
+
+    fn find_open(&self, reference: &str) -> Result<(Image, File), FindError> {
         let _held = self.layout.shared()?;
-        let digest = self.find(reference)?;
+        let digest = self.resolve(reference)?;
         let names = self.names_by_digest()?.remove(&digest).unwrap_or_default();
         let path = self.blob(digest);
         let file = File::open(&path).at("open", &path)?;
@@ -161,11 +170,8 @@ impl Store {
     /// # Errors
     /// [`FindError`] where there is none.
     pub fn open_image(&self, reference: &str) -> Result<(Digest, File), FindError> {
-        let _held = self.layout.shared()?;
-        let digest = self.find(reference)?;
-        let path = self.blob(digest);
-        let file = File::open(&path).at("open", &path)?;
-        Ok((digest, file))
+        self.find_open(reference)
+            .map(|(image, file)| (image.digest, file))
     }
 
     /// Takes a name away, or, given the beginning of a digest, all of that image's names. Bytes stay until
@@ -180,7 +186,7 @@ impl Store {
         let (digest, names) = match (name, named) {
             (Some(name), Some(digest)) => (digest, vec![name]),
             _ => {
-                let digest = self.find(reference)?;
+                let digest = self.resolve(reference)?;
                 let names = self.names_by_digest()?.remove(&digest);
                 (digest, names.unwrap_or_default())
             }
@@ -215,7 +221,7 @@ impl Store {
     }
 
     /// What `reference` stands for: a name first, then the beginning of a digest.
-    pub(crate) fn find(&self, reference: &str) -> Result<Digest, FindError> {
+    fn resolve(&self, reference: &str) -> Result<Digest, FindError> {
         if let Ok(name) = reference.parse::<ImageName>()
             && let Some(digest) = self.named(&name)?
         {

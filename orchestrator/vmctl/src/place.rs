@@ -25,16 +25,19 @@ impl Place {
     }
 }
 
+/// As `vmd` has it.
 fn default_dir() -> Result<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Ok("/var/lib/shoal".into());
     }
-    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty());
-    if let Some(data) = set("XDG_DATA_HOME") {
-        return Ok(Path::new(&data).join("shoal"));
-    }
-    let home = set("HOME").context("HOME is not set: give a directory with --dir")?;
-    Ok(Path::new(&home).join(".local/share/shoal"))
+    let data = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        // The XDG specification: a relative path is as none.
+        .filter(|path| path.is_absolute());
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share"));
+    data.or_else(home)
+        .map(|data| data.join("shoal"))
+        .context("neither XDG_DATA_HOME nor HOME is set: give a directory with --dir")
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

@@ -21,7 +21,7 @@ pub(crate) enum Command {
     Ls,
     /// Add a library-OS program: an ELF file with a PVH note
     Add(Add),
-    /// Take images' names away; what has no name and no VM goes with `image gc`
+    /// Take images' names away; an image goes with its last name, which it keeps while a VM uses it
     Rm {
         /// Names, or beginnings of digests for images with all their names
         #[arg(required = true)]
