@@ -13,7 +13,7 @@ use crate::arch::paging::{self, Builder, Table};
 use crate::core_cell::{CoreCell, CoreOnce};
 use crate::image;
 use crate::memory::{heap, map, map::Ranges};
-use crate::{clock, shutdown, timing, virtio};
+use crate::{clock, timing, virtio};
 use abi::pvh::{MemoryRange, Module, START_MAGIC, StartInfo};
 use core::ops::Range;
 use core::slice;
@@ -23,29 +23,23 @@ use core::slice;
 pub(crate) struct Record {
     /// The TSC at the first instruction.
     pub(crate) entry: u64,
-    leaves: [[u32; 4]; 4],
-}
-
-/// [`Record::leaf`]: features of the processor (leaf 1).
-pub(crate) const LEAF_FEATURES: usize = 0;
-/// [`Record::leaf`]: more of them (leaf 0x8000_0001).
-pub(crate) const LEAF_EXTENDED: usize = 1;
-/// [`Record::leaf`]: who the hypervisor is (leaf 0x4000_0000).
-pub(crate) const LEAF_HYPERVISOR: usize = 2;
-/// [`Record::leaf`]: KVM's features (leaf 0x4000_0001).
-pub(crate) const LEAF_KVM_FEATURES: usize = 3;
-
-impl Record {
-    /// eax, ebx, ecx, edx of a CPUID leaf.
-    pub(crate) fn leaf(&self, leaf: usize) -> [u32; 4] {
-        self.leaves[leaf]
-    }
+    /// CPUID leaf 1, ecx.
+    pub(crate) features: u32,
+    /// CPUID leaf 0x8000_0001, edx.
+    pub(crate) extended: u32,
+    /// CPUID leaf 0x4000_0000, ebx: the first word of the hypervisor's signature.
+    pub(crate) hypervisor: u32,
+    /// CPUID leaf 0x4000_0001, eax: KVM's features.
+    pub(crate) kvm_features: u32,
 }
 
 /// Written by ring 0 before any Rust runs.
 pub(crate) static mut RECORD: Record = Record {
     entry: 0,
-    leaves: [[0; 4]; 4],
+    features: 0,
+    extended: 0,
+    hypervisor: 0,
+    kvm_features: 0,
 };
 
 /// [`RECORD`], once ring 3 runs.
@@ -99,7 +93,7 @@ pub(crate) extern "C" fn start(info: *const StartInfo) -> ! {
     assert!(info.magic == START_MAGIC, "not started by PVH");
     let machine = describe(&info);
     assert!(
-        record().leaf(LEAF_FEATURES)[2] & TSC_DEADLINE != 0,
+        record().features & TSC_DEADLINE != 0,
         "this machine's APIC timer has no TSC deadline mode"
     );
     let devices = virtio::listed(machine.cmdline, &machine.ram);
@@ -163,32 +157,39 @@ fn command_line(address: u64) -> &'static str {
 /// Builds the page tables behind the image; gives their root and the memory they take.
 fn build_tables(machine: &Machine, devices: &virtio::Found) -> (u64, Range<u64>) {
     let base = image::end();
-    let giant = record().leaf(LEAF_EXTENDED)[3] & GIANT_PAGES != 0;
+    let giant = record().extended & GIANT_PAGES != 0;
     let gibs = machine.ram.iter().map(|r| r.end.div_ceil(GIANT)).max().unwrap_or(0);
     let wanted = FRAMES + if giant { 0 } else { gibs };
     let room = base..base + wanted * PAGE;
-    assert!(machine.ram.hold(&room), "too little memory for the page tables");
+    let tabled = abi::layout::IMAGE_START..image::TABLED;
+    assert!(
+        machine.ram.hold(&room) && machine.ram.hold(&tabled),
+        "too little memory for this image"
+    );
     // SAFETY: free RAM behind the image, mapped by the tables of the start, and nobody else's.
     let frames = unsafe { slice::from_raw_parts_mut(base as *mut Table, wanted as usize) };
+    let above = |range: Range<u64>| range.start.max(image::TABLED)..range.end;
     let tables = Builder::new(frames, base, giant).and_then(|mut tables| {
-        tables.map(PAGE..abi::layout::IMAGE_START, paging::DATA)?;
         for range in machine.ram.iter() {
-            tables.map(range.clone(), paging::DATA)?;
+            tables.map(above(range.clone()), paging::DATA)?;
         }
         for region in image::regions() {
-            tables.map(region.range, region.flags)?;
+            tables.map(above(region.range), region.flags)?;
         }
         let ioapics = abi::layout::IOAPIC..abi::layout::IOAPIC + HUGE;
         tables.map(ioapics, paging::RING0_DATA)?;
         for device in devices.iter() {
-            tables.map(device.registers(), paging::DATA)?;
+            tables.map(above(device.registers()), paging::DATA)?;
         }
         if let Some(module) = machine.module {
             let range = module.as_ptr_range();
             let range = range.start as u64..range.end as u64;
             if !machine.ram.hold(&range) {
-                tables.map(range, paging::CONSTANT)?;
+                tables.map(above(range), paging::CONSTANT)?;
             }
+        }
+        for (i, table) in image::tables().into_iter().enumerate() {
+            tables.adopt(i as u64 * HUGE, table)?;
         }
         Ok(tables.used())
     });
@@ -200,17 +201,16 @@ fn build_tables(machine: &Machine, devices: &virtio::Found) -> (u64, Range<u64>)
 
 /// Everything that only ring 0 may do, at once.
 fn first_batch(root: u64, mut devices: virtio::Found) {
-    let mut batch = Batch::<{ 7 + 3 * virtio::MAX }>::new();
+    let mut batch = Batch::<{ 12 + 6 * virtio::MAX }>::new();
     batch.push(Op::load_cr3(root));
     if let Some(ops) = clock::start(record()) {
         batch.extend(ops);
     }
-    batch.extend(shutdown::route());
-    let first = devices.ask(&mut batch);
+    let asked = devices.ask(&mut batch);
     // SAFETY: the tables map everything that is in use; the clock's pages are its own; identifying a device
     // changes nothing.
     unsafe { batch.run() };
-    devices.answered(&batch, first);
+    devices.answered(&batch, &asked);
     *DEVICES.borrow() = devices;
     clock::settle(record());
 }
@@ -224,8 +224,6 @@ fn claim_heap(machine: &Machine, tables: &Range<u64>) {
     if let Some(module) = machine.module {
         free.remove(&(module.as_ptr() as u64..module.as_ptr_range().end as u64));
     }
-    for range in free.iter() {
-        // SAFETY: mapped, RAM, and nobody's.
-        unsafe { heap::claim(range.clone()) };
-    }
+    // SAFETY: mapped, RAM, and nobody's.
+    unsafe { heap::start(free) };
 }

@@ -151,7 +151,7 @@ pub(crate) fn turn() -> bool {
 
 /// Has input interrupt the sleeping guest, where somebody waits for it.
 pub(crate) fn set_interrupts(on: bool) {
-    if let Output::Virtio(console) = &*OUTPUT.borrow() {
+    if let Output::Virtio(console) = &mut *OUTPUT.borrow() {
         console.set_interrupts(on && READER.borrow().is_some());
     }
 }

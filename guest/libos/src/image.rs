@@ -1,6 +1,6 @@
 //! The image's own parts, as the linker script lays them out.
 
-use crate::arch::layout::{PAGE, RING0_DATA, RING0_TEXT};
+use crate::arch::layout::{HUGE, PAGE, RING0_DATA, RING0_TEXT};
 use crate::arch::paging;
 use core::ops::Range;
 
@@ -22,7 +22,7 @@ macro_rules! linker_symbols {
 
 linker_symbols! {
     __text_start __text_end __rodata_start __rodata_end __data_start __data_end __main_guard
-    __main_stack __main_stack_top __trap_guard __trap_stack __trap_stack_top __image_end
+    __main_stack __main_stack_top __trap_guard __trap_stack __trap_stack_top __image_tables __image_end
 }
 
 macro_rules! between {
@@ -45,6 +45,15 @@ pub(crate) fn regions() -> [Region; 9] {
         region(between!(__trap_guard, __trap_stack), paging::NOTHING, "guard page of the trap stack"),
         region(between!(__trap_stack, __trap_stack_top), paging::DATA, "trap stack"),
     ]
+}
+
+/// End of the memory whose page table entries the linker has written, with the rights that [`regions`] names.
+pub(crate) const TABLED: u64 = 2 * HUGE;
+
+/// The linker's page tables: those of the first 4 MiB.
+pub(crate) fn tables() -> [u64; 2] {
+    let first = (&raw const __image_tables) as u64;
+    [first, first + PAGE]
 }
 
 /// The first page behind the image.

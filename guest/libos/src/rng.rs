@@ -3,7 +3,7 @@
 //! Nothing is stretched by a generator of the guest's own: each byte comes fresh from its source, so that two guests
 //! made from one snapshot never share a stream.
 
-use crate::boot::{LEAF_FEATURES, record};
+use crate::boot::record;
 use crate::core_cell::CoreCell;
 use crate::virtio::rng::Entropy;
 use core::arch::x86_64::_rdrand64_step;
@@ -119,7 +119,7 @@ fn find() -> Source {
 }
 
 fn processor() -> Source {
-    if record().leaf(LEAF_FEATURES)[2] & RDRAND != 0 {
+    if record().features & RDRAND != 0 {
         Source::Processor
     } else {
         Source::None
@@ -149,7 +149,7 @@ pub(crate) fn turn() -> bool {
 
 /// Has the device interrupt the sleeping guest.
 pub(crate) fn set_interrupts(on: bool) {
-    if let Source::Device(device) = &*SOURCE.borrow() {
-        device.set_interrupts(on);
+    if let Source::Device(device) = &mut *SOURCE.borrow() {
+        device.set_interrupts(on && !WAITING.borrow().is_empty());
     }
 }

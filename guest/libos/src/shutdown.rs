@@ -3,8 +3,7 @@
 use crate::arch::gate::{self, Op};
 use crate::core_cell::CoreCell;
 use crate::exit::{ExitStatus, exit};
-use crate::interrupt;
-use abi::{layout, port};
+use abi::port;
 use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::task::{Poll, Waker};
@@ -29,12 +28,6 @@ static STATE: CoreCell<State> = CoreCell::new(State {
     waiting: Vec::new(),
 });
 
-/// The accesses that let the keyboard controller interrupt.
-pub(crate) fn route() -> [Op; 4] {
-    interrupt::route(layout::I8042_GSI, interrupt::KEYBOARD, 0)
-        .expect("the first I/O APIC has the keyboard's line")
-}
-
 /// Waits until somebody wants the guest to shut down.
 ///
 /// A program that awaits this once decides itself when to end. One that never does ends at the request, with
@@ -55,16 +48,12 @@ pub async fn shutdown_requested() {
 /// The keyboard controller has interrupted.
 pub(crate) fn on_keyboard() {
     for _ in 0..MOST {
-        let mut status = [Op::in8(port::I8042_COMMAND)];
         // SAFETY: reading the controller's status changes nothing.
-        unsafe { gate::batch(&mut status) };
-        if status[0].result() & OUTPUT_FULL == 0 {
+        if unsafe { gate::access(Op::in8(port::I8042_COMMAND)) } & OUTPUT_FULL == 0 {
             return;
         }
-        let mut data = [Op::in8(port::I8042_DATA)];
         // SAFETY: takes the byte that is there; the library OS alone reads it.
-        unsafe { gate::batch(&mut data) };
-        if DELETE.contains(&data[0].result()) {
+        if DELETE.contains(&unsafe { gate::access(Op::in8(port::I8042_DATA)) }) {
             request();
         }
     }

@@ -11,140 +11,169 @@ const IDLE: u64 = 1;
 const WINDOW: u64 = 2;
 const EXIT: u64 = 3;
 
-/// One register access: what `ring0.s` reads.
-#[repr(C)]
+/// One register access: an operation, an address, a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Op {
-    operation: u64,
+    kind: Kind,
     address: u64,
     value: u64,
+}
+
+/// The operations, by their place in `ring0.s`'s table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+enum Kind {
+    Write32 = 0,
+    Read32 = 1,
+    In8 = 2,
+    Out8 = 3,
+    WriteMsr = 4,
+    LoadCr3 = 5,
+    Cpuid = 6,
+    OutString = 7,
 }
 
 impl Op {
     /// Reads a byte of I/O space.
     pub(crate) const fn in8(port: u16) -> Self {
-        Self::new(0, port as u64, 0)
+        Self::new(Kind::In8, port as u64, 0)
     }
 
     /// Writes a byte of I/O space.
     pub(crate) const fn out8(port: u16, value: u8) -> Self {
-        Self::new(1, port as u64, value as u64)
+        Self::new(Kind::Out8, port as u64, value as u64)
     }
 
     /// Writes a string to one port, byte for byte. The bytes must be there until the batch has run.
     pub(crate) fn out_string(port: u16, text: &[u8]) -> Self {
-        let length = text.len() as u64;
-        assert!(length < 1 << 16, "a string of {length} bytes to a port");
-        Self::new(2, port.into(), text.as_ptr() as u64 | length << 48)
+        let port_and_length = u64::from(port) | (text.len() as u64) << 16;
+        Self::new(Kind::OutString, port_and_length, text.as_ptr() as u64)
     }
 
     /// Reads a 32-bit register in memory space.
     pub(crate) const fn read32(address: u64) -> Self {
-        Self::new(3, address, 0)
+        Self::new(Kind::Read32, address, 0)
     }
 
     /// Writes a 32-bit register in memory space.
     pub(crate) const fn write32(address: u64, value: u32) -> Self {
-        Self::new(4, address, value as u64)
+        Self::new(Kind::Write32, address, value as u64)
     }
 
     /// Writes a model-specific register.
     pub(crate) const fn write_msr(msr: u32, value: u64) -> Self {
-        Self::new(5, msr as u64, value)
+        Self::new(Kind::WriteMsr, msr as u64, value)
     }
 
     /// Changes to another set of page tables.
     pub(crate) const fn load_cr3(root: u64) -> Self {
-        Self::new(6, root, 0)
+        Self::new(Kind::LoadCr3, root, 0)
     }
 
-    /// Executes CPUID, subleaf 0; the answer is [`Self::cpuid_result`].
+    /// Executes CPUID, subleaf 0; the answer is [`Batch::cpuid_result`].
     pub(crate) const fn cpuid(leaf: u32) -> Self {
-        Self::new(7, leaf as u64, 0)
+        Self::new(Kind::Cpuid, leaf as u64, 0)
     }
 
-    const fn new(operation: u64, address: u64, value: u64) -> Self {
+    const fn new(kind: Kind, address: u64, value: u64) -> Self {
         Self {
-            operation,
+            kind,
             address,
             value,
         }
     }
-
-    /// What a read gave.
-    pub(crate) const fn result(&self) -> u32 {
-        self.value as u32
-    }
-
-    /// What CPUID gave: eax, ebx, ecx, edx.
-    pub(crate) const fn cpuid_result(&self) -> [u32; 4] {
-        [
-            self.address as u32,
-            (self.address >> 32) as u32,
-            self.value as u32,
-            (self.value >> 32) as u32,
-        ]
-    }
 }
 
-/// Up to `N` accesses, gathered and then run at once.
-pub(crate) struct Batch<const N: usize> {
-    ops: [Op; N],
-    count: usize,
+/// Accesses, gathered in order and then run at once.
+///
+/// `WORDS` is the memory for them: two words an access, and two for every run of accesses of one kind, for ring 0 takes
+/// its few steps a run at a time.
+pub(crate) struct Batch<const WORDS: usize> {
+    words: [u64; WORDS],
+    used: usize,
+    runs: u64,
+    /// The kind of the last run, and the place of its count.
+    last: Option<(Kind, usize)>,
 }
 
-impl<const N: usize> Batch<N> {
+impl<const WORDS: usize> Batch<WORDS> {
     /// None yet.
     pub(crate) const fn new() -> Self {
         Self {
-            ops: [Op::new(0, 0, 0); N],
-            count: 0,
+            words: [0; WORDS],
+            used: 0,
+            runs: 0,
+            last: None,
         }
     }
 
     /// Adds an access; gives its place, by which [`Self::result`] finds what it read.
     ///
     /// # Panics
-    /// Past `N`.
+    /// Where the words are used up.
     pub(crate) fn push(&mut self, op: Op) -> usize {
-        self.ops[self.count] = op;
-        self.count += 1;
-        self.count - 1
+        match self.last {
+            Some((kind, count)) if kind == op.kind => self.words[count] += 1,
+            _ => {
+                self.word(op.kind as u64);
+                let count = self.word(1);
+                self.runs += 1;
+                self.last = Some((op.kind, count));
+            }
+        }
+        self.word(op.address);
+        self.word(op.value)
+    }
+
+    fn word(&mut self, word: u64) -> usize {
+        self.words[self.used] = word;
+        self.used += 1;
+        self.used - 1
     }
 
     /// Adds accesses that nobody asks the results of.
     ///
     /// # Panics
-    /// Past `N`.
+    /// Where the words are used up.
     pub(crate) fn extend(&mut self, ops: impl IntoIterator<Item = Op>) {
         for op in ops {
             self.push(op);
         }
     }
 
-    /// Runs them.
+    /// Runs them, if there are any.
     ///
     /// # Safety
-    /// As for [`batch`].
+    /// Each access must be one that its device or the processor allows, and must not take memory away that Rust relies on.
     pub(crate) unsafe fn run(&mut self) {
-        // SAFETY: the caller's.
-        unsafe { batch(&mut self.ops[..self.count]) };
+        if self.runs > 0 {
+            // SAFETY: the caller vouches for the accesses; ring 0 reads and writes only these words besides.
+            unsafe { call(BATCH, self.runs, self.words.as_mut_ptr() as u64) };
+        }
     }
 
     /// What the access at `place` read.
     pub(crate) fn result(&self, place: usize) -> u32 {
-        self.ops[place].result()
+        self.words[place] as u32
+    }
+
+    /// What CPUID at `place` gave: eax, ebx, ecx, edx.
+    pub(crate) fn cpuid_result(&self, place: usize) -> [u32; 4] {
+        let (low, high) = (self.words[place - 1], self.words[place]);
+        [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32]
     }
 }
 
-/// Runs the accesses in order; reads leave their value in the operation.
+/// Runs one access; gives what it read.
 ///
 /// # Safety
-/// Each access must be one that its device or the processor allows, and must not take memory away that Rust relies on.
-pub(crate) unsafe fn batch(ops: &mut [Op]) {
-    let range = ops.as_mut_ptr_range();
-    // SAFETY: the caller vouches for the accesses; ring 0 reads and writes only this slice besides.
-    unsafe { call(BATCH, range.start as u64, range.end as u64) };
+/// As for [`Batch::run`].
+pub(crate) unsafe fn access(op: Op) -> u32 {
+    let mut batch = Batch::<4>::new();
+    let place = batch.push(op);
+    // SAFETY: the caller's.
+    unsafe { batch.run() };
+    batch.result(place)
 }
 
 /// Sleeps until an interrupt, at the latest at TSC `deadline` if that is not 0; gives the lines that interrupted, a bit each.
@@ -186,7 +215,7 @@ unsafe fn call(number: u64, first: u64, second: u64) -> u64 {
             inlateout("rax") number => result,
             inlateout("rdi") first => _,
             inlateout("rsi") second => _,
-            out("rcx") _, out("rdx") _, out("r8") _,
+            out("rcx") _, out("rdx") _, out("r8") _, out("r9") _, out("r10") _,
         );
     }
     result

@@ -9,13 +9,17 @@
 //! device windows RW-
 //! boot module    R--
 //! ```
-//! Only the 2 MiB that hold the image are in 4 KiB pages, so the work does not grow with memory.
+//! The first 4 MiB are in 4 KiB pages, in two tables that the linker has written; what of the image lies above gets its
+//! own. So the work does not grow with memory.
 
 use super::layout::{GIANT, HUGE, PAGE};
 use core::ops::Range;
 
-const PRESENT: u64 = 1;
-const WRITE: u64 = 1 << 1;
+/// Present, and accessed beforehand: nobody wants to know, and a hypervisor that shadows the tables would write it, and
+/// not map neighbours of a page without it.
+const PRESENT: u64 = 1 | 1 << 5;
+/// Writable, and dirty beforehand.
+const WRITE: u64 = 1 << 1 | 1 << 6;
 const USER: u64 = 1 << 2;
 const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
@@ -100,13 +104,20 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// Has the 2 MiB at `address` mapped by a finished table elsewhere. Nothing is mapped there by this builder later.
+    pub(crate) fn adopt(&mut self, address: u64, finished: u64) -> Result<(), OutOfFrames> {
+        let (table, slot) = self.table_for(address, 1)?;
+        self.frames[table].0[slot] = finished | PRESENT | WRITE | USER;
+        Ok(())
+    }
+
     /// The frame and the slot of the entry for `address` at `level` (0: 4 KiB), making the tables above it.
     fn table_for(&mut self, address: u64, level: u32) -> Result<(usize, usize), OutOfFrames> {
         let slot = |level: u32| (address >> (12 + 9 * level)) as usize % 512;
         let mut table = 0;
         for above in (level + 1..=3).rev() {
             let entry = self.frames[table].0[slot(above)];
-            table = if entry & PRESENT == 0 {
+            table = if entry == 0 {
                 let next = self.take()?;
                 self.point(table, slot(above), next);
                 next
@@ -157,7 +168,7 @@ mod tests {
         let mut table = 0;
         for level in (0..=3u32).rev() {
             let entry = frames[table].0[(address >> (12 + 9 * level)) as usize % 512];
-            if entry & PRESENT == 0 {
+            if entry == 0 {
                 return None;
             }
             if level == 0 || entry & LARGE != 0 {

@@ -7,7 +7,8 @@
 //   an interrupt, taken only inside gate_idle and gate_window -> its bit in `pending`
 //
 // Ring 3 runs with interrupts off. Hosts that emulate ring 0 lack some instructions: no int3, fwait, stac, clac, xsave,
-// cmpxchg16b, popcnt, vmcall here. No loops over memory either: each instruction may cost 0.2 us.
+// cmpxchg16b, popcnt, vmcall here. Each instruction may cost 2 us there, so what can wait or be done in ring 3 is not
+// done here.
 
 // ---- The data page -------------------------------------------------------------------------------------
 
@@ -73,18 +74,20 @@ pending:     .long 0                            // interrupts since the last ret
 in_trap:     .long 0
 .fill 0x1000 - (. - ring0_data), 1, 0           // FAULT_STACK and STACK grow down in here
 
-// Tables to start on: the first GiB in 2 MiB pages, all of it ring 3's. `paging` builds those to stay on.
+// Tables to start on: the first GiB, of which the linker maps 4 MiB page by page with the rights they keep, the rest in
+// 2 MiB pages. `paging` builds those to stay on, with the linker's two tables in them.
 .section .boot.tables, "aw", @progbits
 .balign 4096
 boot_pml4:
-    .quad boot_pdpt + 7
+    .quad boot_pdpt + 0x27
     .fill 511, 8, 0
 boot_pdpt:
-    .quad boot_pd + 7
+    .quad boot_pd + 0x27
     .fill 511, 8, 0
 boot_pd:
-.set entry, 0x87
-.rept 512
+    .quad __image_tables + 0x27, __image_tables + 0x1027
+.set entry, 0x400000 + 0xE7
+.rept 510
     .quad entry
     .set entry, entry + 0x200000
 .endr
@@ -122,35 +125,20 @@ long_mode:
     mov esp, STACK
     mov eax, TASK
     ltr ax
-    mov ecx, 0x1B                               // APIC_BASE: x2APIC on
-    rdmsr
-    or eax, 0xC00
-    wrmsr
-    xor edx, edx
-    mov ecx, 0x80F                              // spurious vector, and the APIC's switch
-    mov eax, 0x100 | VECTOR_SPURIOUS
-    wrmsr
-    mov ecx, 0x832                              // timer: TSC deadline
-    mov eax, 0x40000 | VECTOR_TIMER
-    wrmsr
-    mov ecx, 0x835                              // LINT0: masked, or the 8259 would deliver vectors never set
-    mov eax, 0x10000
-    wrmsr
     // CPUID as the hypervisor wants it seen: ring 3 may see the host's own.
     mov esi, ebx
-.irp leaf, 1, 0x80000001, 0x40000000, 0x40000001
-    mov eax, \leaf
+    mov eax, 1
     cpuid
-    .if \leaf == 1
-    .set slot, 8
-    .else
-    .set slot, slot + 16
-    .endif
-    mov [{boot_record} + slot], eax
-    mov [{boot_record} + slot + 4], ebx
-    mov [{boot_record} + slot + 8], ecx
-    mov [{boot_record} + slot + 12], edx
-.endr
+    mov [{boot_record} + 8], ecx
+    mov eax, 0x80000001
+    cpuid
+    mov [{boot_record} + 12], edx
+    mov eax, 0x40000000
+    cpuid
+    mov [{boot_record} + 16], ebx
+    mov eax, 0x40000001
+    cpuid
+    mov [{boot_record} + 20], eax
     push RING3_DATA
     push offset __main_stack_top
     push 2                                      // interrupts off
@@ -176,66 +164,97 @@ invalid_opcode:
     push 6
     jmp trap_common
 
-// Register accesses, from rdi to rsi: each 24 bytes of operation, address, value.
+// Register accesses: rsi leads to what they need, rdi counts the runs of one operation each. A run is an operation, a
+// count, and for each access an address and a value.
 gate_batch:
-    cmp rdi, rsi
-    jae 1f
-    mov rax, [rdi]
-    mov rdx, [rdi + 8]
-    jmp [batch_table + rax * 8]
-1:  iretq
+    mov r8, rdi
+batch_run:
+    lodsq                                       // the operation
+    mov rdx, rax
+    lodsq                                       // the count
+    mov ecx, eax
+    jmp [batch_table + rdx * 8]
+batch_end:
+    dec r8d
+    jnz batch_run
+    iretq
+batch_write32:
+    lodsq
+    mov rdi, rax
+    movsd
+    lodsd
+    loop batch_write32
+    jmp batch_end
+batch_read32:
+    lodsq
+    mov eax, [rax]
+    mov [rsi], rax
+    lodsq
+    loop batch_read32
+    jmp batch_end
 batch_in8:
+    lodsq
+    mov edx, eax
     xor eax, eax
     in al, dx
-    jmp batch_result
+    mov [rsi], rax
+    lodsq
+    loop batch_in8
+    jmp batch_end
 batch_out8:
-    mov eax, [rdi + 16]
+    lodsq
+    mov edx, eax
+    lodsq
     out dx, al
-    jmp batch_next
-batch_out_string:                               // the value: a string's address, and in its top 16 bits the length
-    mov r8, rsi
-    mov rcx, [rdi + 16]
-    mov rsi, rcx
-    shr rcx, 48
-    shl rsi, 16
-    shr rsi, 16
-    rep outsb
-    mov rsi, r8
-    jmp batch_next
-batch_read32:
-    mov eax, [rdx]
-batch_result:
-    mov [rdi + 16], rax
-batch_next:
-    add rdi, 24
-    jmp gate_batch
-batch_write32:
-    mov eax, [rdi + 16]
-    mov [rdx], eax
-    jmp batch_next
+    loop batch_out8
+    jmp batch_end
 batch_write_msr:
-    mov ecx, edx
-    mov eax, [rdi + 16]
-    mov edx, [rdi + 20]
+    mov rdi, rcx
+    lodsq
+    mov ecx, eax
+    lodsd
+    mov edx, [rsi]
     wrmsr
-    jmp batch_next
+    lodsd
+    mov rcx, rdi
+    loop batch_write_msr
+    jmp batch_end
 batch_load_cr3:
-    mov cr3, rdx
-    jmp batch_next
-batch_cpuid:                                    // address: leaf; value: eax and edx... see gate::Op
-    mov r8, rbx
-    mov eax, edx
+    lodsq
+    mov cr3, rax
+    lodsq
+    jmp batch_end
+batch_cpuid:                                    // the answer goes over address and value
+    mov rdi, rsi
+    lodsq
+    lodsq
+    mov r9, rbx
+    mov rax, [rdi]
+    mov r10, rcx
     xor ecx, ecx
     cpuid
-    mov [rdi + 8], eax
-    mov [rdi + 12], ebx
-    mov [rdi + 16], ecx
-    mov [rdi + 20], edx
-    mov rbx, r8
-    jmp batch_next
+    mov [rdi], eax
+    mov [rdi + 4], ebx
+    mov [rdi + 8], ecx
+    mov [rdi + 12], edx
+    mov rcx, r10
+    mov rbx, r9
+    loop batch_cpuid
+    jmp batch_end
+batch_out_string:                               // address: the port and above it the length; value: the string's address
+    lodsq
+    mov edx, eax
+    shr rax, 16
+    mov ecx, eax
+    lodsq
+    mov rdi, rsi
+    mov rsi, rax
+    rep outsb
+    mov rsi, rdi
+    jmp batch_end
 .balign 8
 batch_table:
-    .quad batch_in8, batch_out8, batch_out_string, batch_read32, batch_write32, batch_write_msr, batch_load_cr3, batch_cpuid
+    .quad batch_write32, batch_read32, batch_in8, batch_out8, batch_write_msr, batch_load_cr3, batch_cpuid, batch_out_string
 
 // Sleep until an interrupt, the one at TSC rdi among them if that is not 0. An interrupt that is already pending
 // ends the hlt at once: sti holds interrupts off until hlt has begun.

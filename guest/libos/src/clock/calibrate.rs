@@ -1,7 +1,8 @@
 //! The TSC's frequency where KVM's clock is not there.
 
 use super::Source;
-use crate::arch::{gate::{self, Op}, tsc};
+use crate::arch::gate::{self, Batch, Op};
+use crate::arch::tsc;
 
 /// Ticks a second of the 8254 timer.
 const PIT_HERTZ: u64 = 1_193_182;
@@ -26,10 +27,11 @@ pub(super) fn frequency() -> (Source, u64) {
 
 /// Leaf 0x15 (crystal and ratio), else leaf 0x16 (base frequency in MHz).
 fn from_cpuid() -> Option<u64> {
-    let mut ops = [Op::cpuid(0), Op::cpuid(0x15), Op::cpuid(0x16)];
+    let mut batch = Batch::<8>::new();
+    let places = [0, 0x15, 0x16].map(|leaf| batch.push(Op::cpuid(leaf)));
     // SAFETY: CPUID changes nothing.
-    unsafe { gate::batch(&mut ops) };
-    let [highest, crystal, base] = ops.map(|op| op.cpuid_result());
+    unsafe { batch.run() };
+    let [highest, crystal, base] = places.map(|place| batch.cpuid_result(place));
     if highest[0] >= 0x15 {
         let [denominator, numerator, hertz, _] = crystal.map(u64::from);
         if denominator != 0 && numerator != 0 && hertz != 0 {
@@ -42,21 +44,20 @@ fn from_cpuid() -> Option<u64> {
 
 /// Ticks of the TSC while channel 2 counts 10 ms.
 fn from_pit() -> Option<u64> {
-    let mut start = [
+    let mut start = Batch::<10>::new();
+    start.extend([
         Op::out8(PORT_B, 1),
         // Channel 2, low byte then high byte, mode 0: the output rises when the count is over.
         Op::out8(PIT_MODE, 0xB0),
         Op::out8(PIT_CHANNEL_2, PIT_COUNT as u8),
         Op::out8(PIT_CHANNEL_2, (PIT_COUNT >> 8) as u8),
-    ];
+    ]);
     // SAFETY: the timer's channel 2 drives nothing but the speaker, which is off.
-    unsafe { gate::batch(&mut start) };
+    unsafe { start.run() };
     let before = tsc();
     for _ in 0..PATIENCE {
-        let mut read = [Op::in8(PORT_B)];
         // SAFETY: a read of the port changes nothing.
-        unsafe { gate::batch(&mut read) };
-        if read[0].result() & 1 << 5 != 0 {
+        if unsafe { gate::access(Op::in8(PORT_B)) } & 1 << 5 != 0 {
             return Some((tsc() - before) * PIT_HERTZ / PIT_COUNT);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::scale::Scale;
 use crate::arch::{gate::Op, tsc};
-use crate::boot::{self, Record};
+use crate::boot::Record;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use core::time::Duration;
@@ -13,8 +13,8 @@ const WALL_CLOCK: u32 = 0x4B56_4D00;
 const SYSTEM_TIME: u32 = 0x4B56_4D01;
 /// `KVM_FEATURE_CLOCKSOURCE2`.
 const FEATURE: u32 = 1 << 3;
-/// "KVMKVMKVM\0\0\0" in ebx, ecx, edx.
-const SIGNATURE: [u32; 3] = [0x4B4D_564B, 0x564B_4D56, 0x4D];
+/// "KVMK", the signature's first word.
+const SIGNATURE: u32 = 0x4B4D_564B;
 
 /// `struct pvclock_vcpu_time_info`; its version is odd while the host writes.
 #[repr(C, align(64))]
@@ -56,8 +56,7 @@ static WALL: WallClock = WallClock {
 
 /// Whether this is KVM and it has the clock.
 pub(super) fn offered(record: &Record) -> bool {
-    let [_, ebx, ecx, edx] = record.leaf(boot::LEAF_HYPERVISOR);
-    [ebx, ecx, edx] == SIGNATURE && record.leaf(boot::LEAF_KVM_FEATURES)[0] & FEATURE != 0
+    record.hypervisor == SIGNATURE && record.kvm_features & FEATURE != 0
 }
 
 /// The accesses that tell the host where the clock's pages are.

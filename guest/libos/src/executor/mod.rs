@@ -83,6 +83,7 @@ where
         }
         if ran || event || !READY.borrow().is_empty() {
             if now.wrapping_sub(window) > ticks(WINDOW_NS) {
+                interrupt::start();
                 on_interrupts(gate::window());
                 window = tsc();
             }
@@ -117,6 +118,7 @@ fn turn() -> bool {
 
 /// Sleeps until something happens. What happens between the last look and the sleep ends it at once: the interrupt is pending.
 fn sleep() {
+    interrupt::start();
     set_device_interrupts(true);
     if !turn() && READY.borrow().is_empty() {
         let deadline = timers::next().map_or(0, Instant::as_tsc);

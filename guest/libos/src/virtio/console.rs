@@ -171,7 +171,10 @@ impl Console {
     }
 
     /// Has input interrupt, or not.
-    pub(crate) fn set_interrupts(&self, on: bool) {
+    pub(crate) fn set_interrupts(&mut self, on: bool) {
+        if on {
+            self.transport.enable_interrupt();
+        }
         self.receive.set_interrupts(on);
     }
 }

@@ -1,6 +1,6 @@
 //! The transport: a device's registers (section 4.2.2) and its set-up (section 3.1.1).
 
-use crate::arch::gate::{Batch, Op};
+use crate::arch::gate::{self, Batch, Op};
 use crate::interrupt;
 use abi::cmdline;
 use core::fmt;
@@ -39,8 +39,8 @@ const VERSION_1: u32 = 1;
 
 /// Most queues of a device that is set up here.
 const QUEUES: usize = 2;
-/// Accesses of a set-up: reset, features and status; eleven a queue; the interrupt's route.
-const ACCESSES: usize = 9 + 11 * QUEUES + 4;
+/// Words of the set-up's batch: two an access and two a run of them.
+const WORDS: usize = 40 + 26 * QUEUES;
 
 /// Where the parts of a queue are.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +64,6 @@ pub(crate) enum SetUpError {
     Features,
     /// A queue of it is smaller than the driver's.
     Queue { index: u32, max: u32 },
-    /// No I/O APIC has its interrupt line.
-    Line(u32),
 }
 
 impl fmt::Display for SetUpError {
@@ -74,7 +72,6 @@ impl fmt::Display for SetUpError {
             Self::Legacy => f.write_str("it does not offer virtio 1"),
             Self::Features => f.write_str("it refused the driver's features"),
             Self::Queue { index, max } => write!(f, "queue {index} holds only {max}"),
-            Self::Line(gsi) => write!(f, "no I/O APIC has interrupt line {gsi}"),
         }
     }
 }
@@ -85,6 +82,8 @@ pub(crate) struct Transport {
     base: u64,
     gsi: u32,
     line: u32,
+    /// Whether the interrupt leads anywhere.
+    routed: bool,
 }
 
 impl Transport {
@@ -94,15 +93,17 @@ impl Transport {
             base: device.base,
             gsi: device.gsi,
             line,
+            routed: false,
         }
     }
 
     /// Brings the device up with its first queues, in one batch.
     ///
     /// What the device answers is checked behind the batch: one that would not go along is failed and left alone.
+    /// The upper halves of addresses are left at the zero that the reset gave them, where that is what they are.
     pub(crate) fn set_up(&self, queues: &[QueueAddresses]) -> Result<(), SetUpError> {
         let register = |offset| self.base + offset;
-        let mut batch = Batch::<ACCESSES>::new();
+        let mut batch = Batch::<WORDS>::new();
         let mut write = |offset, value: u32| batch.push(Op::write32(register(offset), value));
         write(STATUS, 0);
         write(STATUS, ACKNOWLEDGE | DRIVER);
@@ -115,8 +116,9 @@ impl Transport {
         let accepted = batch.push(Op::read32(register(STATUS)));
         let mut maxima = [0; QUEUES];
         for (index, queue) in queues.iter().enumerate() {
+            batch.push(Op::write32(register(QUEUE_SELECT), index as u32));
+            maxima[index] = batch.push(Op::read32(register(QUEUE_SIZE_MAX)));
             let mut write = |offset, value: u32| batch.push(Op::write32(register(offset), value));
-            write(QUEUE_SELECT, index as u32);
             write(QUEUE_SIZE, queue.size.into());
             for (offset, address) in [
                 (QUEUE_DESCRIPTORS, queue.descriptors),
@@ -124,14 +126,12 @@ impl Transport {
                 (QUEUE_DEVICE, queue.device),
             ] {
                 write(offset, address as u32);
-                write(offset + 4, (address >> 32) as u32);
+                if address >> 32 != 0 {
+                    write(offset + 4, (address >> 32) as u32);
+                }
             }
-            maxima[index] = batch.push(Op::read32(register(QUEUE_SIZE_MAX)));
-            batch.push(Op::write32(register(QUEUE_READY), 1));
+            write(QUEUE_READY, 1);
         }
-        let acknowledge = register(INTERRUPT_ACKNOWLEDGE);
-        let route = interrupt::route(self.gsi, self.line, acknowledge);
-        batch.extend(route.ok_or(SetUpError::Line(self.gsi))?);
         let ok = ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK;
         batch.push(Op::write32(register(STATUS), ok));
         // SAFETY: the device's own registers, and queues that live as long as the driver.
@@ -153,11 +153,16 @@ impl Transport {
             Ok(())
         };
         checks().inspect_err(|_| {
-            let mut batch = Batch::<1>::new();
-            batch.push(Op::write32(register(STATUS), FAILED));
             // SAFETY: the device's own register; a failed device touches its queues no more.
-            unsafe { batch.run() };
+            unsafe { gate::access(Op::write32(register(STATUS), FAILED)) };
         })
+    }
+
+    /// Leads the device's interrupt to its line, the first time that somebody waits for it: until then nobody pays.
+    pub(crate) fn enable_interrupt(&mut self) {
+        if !core::mem::replace(&mut self.routed, true) {
+            interrupt::route(self.gsi, self.line, self.base + INTERRUPT_ACKNOWLEDGE);
+        }
     }
 
     /// Tells the device that a queue has something for it.

@@ -51,6 +51,9 @@ pub(crate) struct Found {
     list: [Option<Listed>; MAX],
 }
 
+/// Where in a batch the answers to [`Found::ask`] are.
+pub(crate) struct Asked([[usize; 3]; MAX]);
+
 /// Bytes of registers that a driver touches.
 const REGISTERS: u64 = 0x100;
 
@@ -87,24 +90,22 @@ impl Found {
         self.list.iter().flatten()
     }
 
-    /// Adds the accesses that identify the devices; gives the place of the first.
-    pub(crate) fn ask<const N: usize>(&self, batch: &mut Batch<N>) -> usize {
-        let mut first = None;
-        for device in self.iter() {
-            for register in [mmio::MAGIC, mmio::VERSION, mmio::DEVICE_ID] {
-                let place = batch.push(Op::read32(device.device.base + register));
-                first.get_or_insert(place);
-            }
+    /// Adds the accesses that identify the devices, and gives their places.
+    pub(crate) fn ask<const N: usize>(&self, batch: &mut Batch<N>) -> Asked {
+        let identity = [mmio::MAGIC, mmio::VERSION, mmio::DEVICE_ID];
+        let mut asked = [[0; 3]; MAX];
+        for (places, device) in asked.iter_mut().zip(self.iter()) {
+            *places = identity.map(|register| batch.push(Op::read32(device.device.base + register)));
         }
-        first.unwrap_or(0)
+        Asked(asked)
     }
 
     /// Takes the answers out of the batch that has run.
-    pub(crate) fn answered<const N: usize>(&mut self, batch: &Batch<N>, first: usize) {
-        for (i, device) in self.list.iter_mut().flatten().enumerate() {
-            let answer = |register: usize| batch.result(first + 3 * i + register);
-            if answer(0) == mmio::MAGIC_VALUE {
-                (device.version, device.id) = (answer(1), answer(2));
+    pub(crate) fn answered<const N: usize>(&mut self, batch: &Batch<N>, asked: &Asked) {
+        for (device, places) in self.list.iter_mut().flatten().zip(asked.0) {
+            let [magic, version, id] = places.map(|place| batch.result(place));
+            if magic == mmio::MAGIC_VALUE {
+                (device.version, device.id) = (version, id);
             }
         }
     }
@@ -117,13 +118,17 @@ impl Found {
                 continue;
             }
             device.id = 0;
+            let (base, gsi) = (device.device.base, device.device.gsi);
+            if !interrupt::exists(gsi) {
+                crate::println!("libos: no I/O APIC has interrupt line {gsi} of the {kind:?} device at {base:#x}");
+                continue;
+            }
             if device.version == mmio::VERSION_2 {
                 return Some(Transport::new(device.device, line));
             }
             crate::println!(
-                "libos: the {kind:?} device at {:#x} has version {} of virtio-mmio, not 2, and is not used \
+                "libos: the {kind:?} device at {base:#x} has version {} of virtio-mmio, not 2, and is not used \
                  (QEMU: -global virtio-mmio.force-legacy=false)",
-                device.device.base,
                 device.version,
             );
         }

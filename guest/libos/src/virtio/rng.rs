@@ -57,7 +57,10 @@ impl Entropy {
     }
 
     /// Has the answer interrupt, or not.
-    pub(crate) fn set_interrupts(&self, on: bool) {
+    pub(crate) fn set_interrupts(&mut self, on: bool) {
+        if on {
+            self.transport.enable_interrupt();
+        }
         self.queue.set_interrupts(on);
     }
 }
