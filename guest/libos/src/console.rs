@@ -63,6 +63,14 @@ pub fn write(bytes: &[u8]) {
     flush_line();
 }
 
+/// Sends what has gathered. The event loop does so whenever it comes round; a program that computes for long without
+/// an `.await` may want it sooner.
+pub fn flush() {
+    if let Output::Virtio(console) = &mut *OUTPUT.borrow() {
+        console.send();
+    }
+}
+
 /// Waits for input; gives what has come, at least one byte. One task reads at a time: a second one that waits takes the place of the first.
 ///
 /// On the serial port nothing is ever read.
