@@ -13,7 +13,7 @@
 //! | 8.. | detail, UTF-8, 256 bytes |
 //! | 40.. | one word a [`Phase`]: `CLOCK_MONOTONIC` ns, zero where not reached |
 //! | 64.. | one word a [`Counter`] |
-//! | 96.. | for each vCPU: ns in the guest, ns in the monitor |
+//! | 96.. | for each vCPU: ns of processor time, ns of them in the monitor |
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -208,18 +208,19 @@ impl Meter {
             .fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Adds to a virtual CPU's times. Only that CPU's own thread may call this.
-    pub fn add_vcpu_time(&self, vcpu: u8, guest_ns: u64, monitor_ns: u64) {
-        debug_assert!(vcpu < VcpuCount::MAX);
-        let at = VCPUS + 2 * usize::from(vcpu);
-        for (word, ns) in [(at, guest_ns), (at + 1, monitor_ns)] {
-            let word = self.page.word(word);
-            // One writer: no read-modify-write needed.
-            word.store(
-                word.load(Ordering::Relaxed).wrapping_add(ns),
-                Ordering::Relaxed,
-            );
-        }
+    /// Adds to the time that a virtual CPU spent in the monitor. Only that CPU's own thread may call this.
+    pub fn add_monitor_time(&self, vcpu: u8, ns: u64) {
+        let word = self.page.word(vcpu_word(vcpu) + 1);
+        // One writer: no read-modify-write needed.
+        word.store(
+            word.load(Ordering::Relaxed).wrapping_add(ns),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Notes the processor time that a virtual CPU has used since its start, in the guest and in the monitor.
+    pub fn set_cpu_time(&self, vcpu: u8, ns: u64) {
+        self.put(vcpu_word(vcpu), ns);
     }
 
     /// Notes the end. Only the first end counts: `false` where there was one already.
@@ -302,7 +303,8 @@ pub struct Reading {
     pub phases: [u64; Phase::ALL.len()],
     /// Each [`Counter`], in order.
     pub counters: [u64; Counter::ALL.len()],
-    /// For each virtual CPU, nanoseconds in the guest and in the monitor.
+    /// For each virtual CPU, nanoseconds of processor time in the guest, and nanoseconds in the monitor. A halted
+    /// processor uses none. The first is brought up to date about once a second, and at the end.
     pub vcpus: Vec<(u64, u64)>,
 }
 
@@ -325,6 +327,11 @@ impl Reading {
 pub fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+fn vcpu_word(vcpu: u8) -> usize {
+    debug_assert!(vcpu < VcpuCount::MAX);
+    VCPUS + 2 * usize::from(vcpu)
 }
 
 /// A mapped page of words.
@@ -418,6 +425,7 @@ impl Page {
             vcpus: (0..usize::from(VcpuCount::MAX))
                 .map(|i| (get(VCPUS + 2 * i), get(VCPUS + 2 * i + 1)))
                 .take_while(|times| *times != (0, 0))
+                .map(|(all, monitor)| (all.saturating_sub(monitor), monitor))
                 .collect(),
         }
     }
@@ -451,7 +459,8 @@ mod tests {
         let reader = MeterReader::open(&file).unwrap();
         meter.reach(Phase::Main);
         meter.add(Counter::ExitPio, 3);
-        meter.add_vcpu_time(0, 5, 7);
+        meter.add_monitor_time(0, 7);
+        meter.set_cpu_time(0, 12);
         meter.set_state(State::Running);
         let reading = reader.read();
         assert_eq!(reading.pid, std::process::id());

@@ -1,0 +1,1 @@
+//! ELF files that cannot be booted, and why.

@@ -1,0 +1,165 @@
+//! An image and what PVH hands over, into guest memory.
+
+use std::fs::File;
+use std::io;
+
+use abi::layout;
+use abi::pvh::{MemoryRange, Module, RANGE_RAM, RANGE_RESERVED, START_MAGIC, StartInfo};
+use vm_memory::{
+    Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, VolatileSlice,
+};
+
+use super::elf::Image;
+use crate::machine::memory::Memory;
+
+/// Where the module list is: behind the start information, in its page.
+const MODULES: u64 = layout::START_INFO + 0x100;
+
+/// Memory could not be filled.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The image's bytes could not be read.
+    #[error("the image's segment at {address:#x} cannot be read")]
+    Segment {
+        /// Its address.
+        address: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The guest has no memory at a place that the ABI names.
+    #[error("guest memory cannot be written")]
+    Memory(#[from] vm_memory::guest_memory::Error),
+    /// The devices' words and the launcher's together are too long.
+    #[error("the command line has {0} bytes with its devices, {max} fit", max = layout::CMDLINE_MAX - 1)]
+    CommandLine(usize),
+}
+
+/// Copies every segment to its place. What the file does not have is zero already: the memory is new.
+///
+/// # Errors
+/// [`LoadError`]; the guest is not to be run then.
+pub fn image(memory: &Memory, file: &File, image: &Image) -> Result<(), LoadError> {
+    for segment in &image.segments {
+        let address = GuestAddress(segment.address);
+        let slice = memory.get_slice(address, segment.file_size as usize)?;
+        read_exact_at(file, segment.offset, &slice).map_err(|source| LoadError::Segment {
+            address: segment.address,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Fills `slice` from the file, straight into guest memory.
+fn read_exact_at(file: &File, offset: u64, slice: &VolatileSlice<'_>) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let guard = slice.ptr_guard_mut();
+    let mut done = 0;
+    while done < slice.len() {
+        // SAFETY: the guard's pointer is valid for `len` bytes while it lives, and `done` is less; memory of a
+        // guest has no Rust references to it.
+        let read = unsafe {
+            libc::pread(
+                file.as_raw_fd(),
+                guard.as_ptr().add(done).cast(),
+                slice.len() - done,
+                (offset as usize + done) as libc::off_t,
+            )
+        };
+        match read {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            -1 => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+            read => done += read.unsigned_abs(),
+        }
+    }
+    Ok(())
+}
+
+/// Writes start information, memory map, module list and command line where the ABI has them.
+///
+/// # Errors
+/// [`LoadError`]; the guest is not to be run then.
+pub fn start_info(memory: &Memory, cmdline: &str, module: Option<u64>) -> Result<(), LoadError> {
+    if cmdline.len() >= layout::CMDLINE_MAX {
+        return Err(LoadError::CommandLine(cmdline.len()));
+    }
+    memory.write_slice(cmdline.as_bytes(), GuestAddress(layout::CMDLINE))?;
+
+    let map = memory_map(memory, module.is_some());
+    for (range, at) in map
+        .iter()
+        .zip((layout::MEMORY_MAP..).step_by(size_of::<MemoryRange>()))
+    {
+        memory.write_slice(&range_bytes(range), GuestAddress(at))?;
+    }
+    if let Some(size) = module {
+        let words = [layout::MODULE_START, size, 0, 0];
+        memory.write_slice(&words.map(u64::to_le_bytes).concat(), GuestAddress(MODULES))?;
+    }
+    let info = StartInfo {
+        magic: START_MAGIC,
+        version: 1,
+        module_count: u32::from(module.is_some()),
+        modules: if module.is_some() { MODULES } else { 0 },
+        cmdline: layout::CMDLINE,
+        memory_map: layout::MEMORY_MAP,
+        memory_map_count: map.len() as u32,
+        ..StartInfo::default()
+    };
+    memory.write_slice(&info_bytes(&info), GuestAddress(layout::START_INFO))?;
+    Ok(())
+}
+
+fn memory_map(memory: &Memory, module: bool) -> Vec<MemoryRange> {
+    let range = |start: u64, end: u64, kind| MemoryRange {
+        start,
+        size: end - start,
+        kind,
+        reserved: 0,
+    };
+    let mut map = vec![
+        range(0, layout::LOW_MEMORY_END, RANGE_RAM),
+        range(layout::LOW_MEMORY_END, layout::IMAGE_START, RANGE_RESERVED),
+    ];
+    for region in memory.iter() {
+        let start = region.start_addr().raw_value().max(layout::IMAGE_START);
+        let end = region.start_addr().raw_value() + region.len();
+        map.push(range(start, end, RANGE_RAM));
+    }
+    if module {
+        let end = layout::MODULE_START + layout::MODULE_MAX;
+        map.push(range(layout::MODULE_START, end, RANGE_RESERVED));
+    }
+    map.sort_unstable_by_key(|r| r.start);
+    map
+}
+
+fn range_bytes(range: &MemoryRange) -> [u8; size_of::<MemoryRange>()] {
+    let mut bytes = [0; size_of::<MemoryRange>()];
+    bytes[..8].copy_from_slice(&range.start.to_le_bytes());
+    bytes[8..16].copy_from_slice(&range.size.to_le_bytes());
+    bytes[16..20].copy_from_slice(&range.kind.to_le_bytes());
+    bytes
+}
+
+fn info_bytes(info: &StartInfo) -> Vec<u8> {
+    let words = [info.magic, info.version, info.flags, info.module_count];
+    let addresses = [info.modules, info.cmdline, info.rsdp, info.memory_map];
+    [
+        words.map(u32::to_le_bytes).concat(),
+        addresses.map(u64::to_le_bytes).concat(),
+        [info.memory_map_count, info.reserved]
+            .map(u32::to_le_bytes)
+            .concat(),
+    ]
+    .concat()
+}
+
+/// Bytes that the layout of [`Module`] and [`StartInfo`] must have for the writes above to be right.
+const _: () = assert!(size_of::<StartInfo>() == 56 && size_of::<Module>() == 32);

@@ -1,0 +1,263 @@
+//! A virtual CPU: a thread of its own that enters the guest and serves its exits until told otherwise.
+//!
+//! ```text
+//!   made --> [gate] --> in the guest --> exit --> served --+
+//!               ^                                          |
+//!               +------------------------------------------+
+//! ```
+//!
+//! The thread makes its virtual CPU itself, so that several are made at once; the machine opens the gate when all
+//! are there. A processor other than the first waits in `KVM_RUN` for the guest's INIT and SIPI.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use abi::layout;
+use kvm_ioctls::{Kvm, VcpuExit, VmFd};
+
+use super::MachineError;
+use super::end::End;
+use super::exits;
+use super::gate::Gate;
+use super::kick::{self, Kickable};
+use super::memory::Memory;
+use crate::arch::x86_64::regs::RFLAGS_IF;
+use crate::arch::x86_64::{cpuid, msrs, regs};
+use crate::bus::Bus;
+use crate::meter::{Counter, Meter, Phase, monotonic_ns};
+
+/// Bytes of a virtual CPU's stack: what a device needs to serve an access.
+const STACK: usize = 128 << 10;
+
+/// What a virtual CPU says of itself while it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stance {
+    /// It could go on, or an interrupt could wake it.
+    Alive,
+    /// It waits for a SIPI that only another processor can send.
+    NeverStarted,
+    /// It halted with interrupts off.
+    Halted {
+        /// Where.
+        rip: u64,
+    },
+}
+
+/// What all virtual CPUs of a machine share.
+pub(super) struct Shared {
+    pub(super) gate: Gate<Stance>,
+    pub(super) end: Arc<End>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) ports: Bus,
+    pub(super) mmio: Bus,
+    pub(super) memory: Memory,
+    /// To measure this host with, should an instruction fail.
+    pub(super) kvm: Kvm,
+}
+
+/// What a virtual CPU is made of.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) vm: Arc<VmFd>,
+    pub(super) cpuid: Arc<cpuid::Template>,
+    pub(super) entry: u32,
+}
+
+/// A virtual CPU's thread; joined on drop, for which the gate must say leave.
+pub(super) struct Vcpu {
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Vcpu {
+    /// Starts the thread; it makes the virtual CPU, says by `made` whether that went well, and stands before the gate.
+    pub(super) fn spawn(
+        index: u8,
+        parts: Parts,
+        shared: Arc<Shared>,
+        made: Sender<Result<(), MachineError>>,
+    ) -> io::Result<Self> {
+        let work = move || {
+            match make(index, &parts) {
+                Ok(vcpu) => {
+                    drop(parts);
+                    let _ = made.send(Ok(()));
+                    drop(made);
+                    Runner {
+                        index,
+                        vcpu,
+                        shared: &shared,
+                    }
+                    .run();
+                }
+                Err(source) => {
+                    let _ = made.send(Err(MachineError::Vcpu { index, source }));
+                }
+            }
+            shared.gate.leave(usize::from(index));
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("vcpu{index}"))
+            .stack_size(STACK)
+            .spawn(work)?;
+        Ok(Self {
+            thread: Some(thread),
+        })
+    }
+
+    /// Brings it out of the guest.
+    pub(super) fn kick(&self) {
+        if let Some(thread) = &self.thread {
+            kick::kick(thread);
+        }
+    }
+
+    /// The processor time that its thread has used, in the guest and here.
+    pub(super) fn cpu_time(&self) -> Duration {
+        self.thread.as_ref().map_or(Duration::ZERO, thread_time)
+    }
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        self.kick();
+        if let Some(thread) = self.thread.take() {
+            // It panics in tests only, which then see that.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn thread_time(thread: &JoinHandle<()>) -> Duration {
+    use std::os::unix::thread::JoinHandleExt;
+    let mut clock = 0;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the handle is not joined, so the thread's id is its own; both results have their types.
+    let failed = unsafe {
+        libc::pthread_getcpuclockid(thread.as_pthread_t(), &raw mut clock) != 0
+            || libc::clock_gettime(clock, &raw mut time) != 0
+    };
+    if failed {
+        return Duration::ZERO;
+    }
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        time.tv_nsec.unsigned_abs() as u32,
+    )
+}
+
+fn make(index: u8, parts: &Parts) -> Result<Kickable, kvm_ioctls::Error> {
+    let vcpu = parts.vm.create_vcpu(u64::from(index))?;
+    vcpu.set_cpuid2(&parts.cpuid.of_vcpu(index))?;
+    msrs::set(&vcpu)?;
+    if index == 0 {
+        regs::enter_pvh(&vcpu, parts.entry, layout::START_INFO)?;
+    }
+    Ok(Kickable::new(vcpu))
+}
+
+/// The thread's own side.
+struct Runner<'a> {
+    index: u8,
+    vcpu: Kickable,
+    shared: &'a Shared,
+}
+
+impl Runner<'_> {
+    fn run(mut self) {
+        let shared = self.shared;
+        let index = usize::from(self.index);
+        let mut left_guest = None;
+        loop {
+            if shared.end.is_over() {
+                shared.gate.wait_to_leave(index, Stance::Alive);
+                return;
+            }
+            let may_pass = shared.gate.pass(index, || {
+                // Time before the gate is nobody's.
+                left_guest = None;
+                stance(self.vcpu.vcpu())
+            });
+            if !may_pass {
+                return;
+            }
+            let entering = monotonic_ns();
+            if let Some(left) = left_guest {
+                shared.meter.add_monitor_time(self.index, entering - left);
+            } else if self.index == 0 {
+                shared.meter.reach_at(Phase::Entered, entering);
+            }
+            let exit = self.vcpu.vcpu().run();
+            left_guest = Some(monotonic_ns());
+            let outcome = match exit {
+                Ok(VcpuExit::IoOut(port, data)) => {
+                    shared.meter.add(Counter::ExitPio, 1);
+                    claimed(shared, shared.ports.write(u64::from(port), data));
+                    None
+                }
+                Ok(VcpuExit::IoIn(port, data)) => {
+                    shared.meter.add(Counter::ExitPio, 1);
+                    claimed(shared, shared.ports.read(u64::from(port), data));
+                    None
+                }
+                Ok(VcpuExit::MmioWrite(address, data)) => {
+                    shared.meter.add(Counter::ExitMmio, 1);
+                    claimed(shared, shared.mmio.write(address, data));
+                    None
+                }
+                Ok(VcpuExit::MmioRead(address, data)) => {
+                    shared.meter.add(Counter::ExitMmio, 1);
+                    claimed(shared, shared.mmio.read(address, data));
+                    None
+                }
+                Ok(VcpuExit::Hlt) => {
+                    shared.meter.add(Counter::ExitHalt, 1);
+                    None
+                }
+                Err(error) if error.errno() == libc::EINTR => {
+                    shared.meter.add(Counter::ExitKick, 1);
+                    self.vcpu.vcpu().set_kvm_immediate_exit(0);
+                    None
+                }
+                // A processor that was just started by its SIPI.
+                Err(error) if error.errno() == libc::EAGAIN => None,
+                other => {
+                    shared.meter.add(Counter::ExitOther, 1);
+                    let last = exits::Last::of(other);
+                    Some(exits::outcome(last, self.vcpu.vcpu(), shared))
+                }
+            };
+            if let Some(outcome) = outcome {
+                shared.end.report(outcome);
+            }
+        }
+    }
+}
+
+fn claimed(shared: &Shared, claimed: bool) {
+    if !claimed {
+        shared.meter.add(Counter::Unclaimed, 1);
+    }
+}
+
+/// What can wake this virtual CPU. KVM takes a pending INIT or SIPI into account when it is asked for the state.
+fn stance(vcpu: &kvm_ioctls::VcpuFd) -> Stance {
+    let Ok(state) = vcpu.get_mp_state() else {
+        return Stance::Alive;
+    };
+    match state.mp_state {
+        kvm_bindings::KVM_MP_STATE_UNINITIALIZED | kvm_bindings::KVM_MP_STATE_INIT_RECEIVED => {
+            Stance::NeverStarted
+        }
+        kvm_bindings::KVM_MP_STATE_HALTED => match vcpu.get_regs() {
+            Ok(regs) if regs.rflags & RFLAGS_IF == 0 => Stance::Halted { rip: regs.rip },
+            _ => Stance::Alive,
+        },
+        _ => Stance::Alive,
+    }
+}

@@ -1,0 +1,53 @@
+//! virtio devices, as a guest's drivers meet them (virtio specification 1.2).
+//!
+//! ```text
+//!    driver                 Transport<D>                      D: VirtioDevice
+//!   registers  ---------->  status, features, queues  ----->  activate, reset
+//!   doorbell   --ioeventfd->   (event loop)           ----->  serve(queue)
+//!   interrupt  <--irqfd----  used buffers             <-----  done
+//! ```
+//!
+//! The transport is the same for all; a device knows its features, its configuration space and what its queues mean, and
+//! reaches guest memory through [`ring::Ring`] alone. All that a driver writes is hostile: a chain of buffers
+//! that makes no sense is counted and given back; a ring that makes no sense stops the device until the driver resets it
+//! (section 2.1.2, DEVICE_NEEDS_RESET).
+//!
+//! - [`mmio`]: the transport (section 4.2).
+//! - [`ring`]: split virtqueues (section 2.7), checked.
+//! - [`console`]: section 5.3. [`entropy`]: section 5.4.
+//! - [`hostile`]: a driver made of arbitrary bytes, for tests and fuzzers.
+
+pub mod console;
+pub mod entropy;
+pub mod hostile;
+pub mod mmio;
+pub mod ring;
+
+use ring::{Broken, Ring};
+
+/// What one kind of device does, behind a transport. Every call is made with the transport's lock held, by one thread at a time.
+pub trait VirtioDevice: Send {
+    /// Its device id (section 5).
+    fn id(&self) -> u32;
+
+    /// The features of its own that it offers; the transport adds those of rings.
+    fn features(&self) -> u64;
+
+    /// How long each of its queues may be: powers of two.
+    fn queue_sizes(&self) -> &[u16];
+
+    /// Its configuration space, which never changes.
+    fn config(&self) -> &[u8];
+
+    /// The driver is ready and agreed on `features`. From reset.
+    fn activate(&mut self, features: u64);
+
+    /// The driver has rung for queue `index`, or something else makes work for it. While active.
+    ///
+    /// # Errors
+    /// [`Broken`] where the ring makes no sense: the transport then stops the device.
+    fn serve(&mut self, index: usize, ring: &mut Ring<'_>) -> Result<(), Broken>;
+
+    /// Forgets the driver and what it agreed on. From any state.
+    fn reset(&mut self);
+}

@@ -1,0 +1,149 @@
+//! Split virtqueues (section 2.7), with everything that a driver can get wrong in one place.
+
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use vm_memory::{GuestMemoryBackend, VolatileSlice};
+
+use crate::machine::memory::Memory;
+
+/// Most chains that are served before others have their turn.
+const TURN: u16 = 64;
+
+/// A ring makes no sense: an index that cannot be, a head outside the table, memory that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the driver's ring makes no sense")]
+pub struct Broken;
+
+/// A chain makes no sense: a buffer outside memory, in the wrong direction, or a next one that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the driver's buffers make no sense")]
+pub struct BadChain;
+
+/// A queue during one turn of its device.
+pub struct Ring<'a> {
+    queue: &'a mut Queue,
+    memory: &'a Memory,
+    left: u16,
+    bad_chains: u64,
+    used: bool,
+}
+
+/// What a turn left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// The driver wants an interrupt.
+    pub(crate) interrupt: bool,
+    /// The turn was over before the ring was empty.
+    pub(crate) more: bool,
+    /// Chains that made no sense.
+    pub(crate) bad_chains: u64,
+}
+
+impl<'a> Ring<'a> {
+    /// A turn on `queue`.
+    pub(crate) fn new(queue: &'a mut Queue, memory: &'a Memory) -> Self {
+        Self {
+            queue,
+            memory,
+            left: TURN,
+            bad_chains: 0,
+            used: false,
+        }
+    }
+
+    /// The next chain that the driver made available; `None` where there is none, or the turn is over.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn next_chain(&mut self) -> Result<Option<Chain<'a>>, Broken> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        loop {
+            let next = self.queue.iter(self.memory).map_err(|_| Broken)?.next();
+            if let Some(chain) = next {
+                self.left -= 1;
+                return Ok(Some(Chain {
+                    chain,
+                    memory: self.memory,
+                }));
+            }
+            // The driver may have added one just before it saw that it has to ring.
+            if !self
+                .queue
+                .enable_notification(self.memory)
+                .map_err(|_| Broken)?
+            {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Gives a chain back, into which `written` bytes were written.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn done(&mut self, chain: &Chain<'_>, written: u32) -> Result<(), Broken> {
+        self.used = true;
+        self.queue
+            .add_used(self.memory, chain.chain.head_index(), written)
+            .map_err(|_| Broken)
+    }
+
+    /// Counts a chain that made no sense.
+    pub fn note_bad_chain(&mut self) {
+        self.bad_chains += 1;
+    }
+
+    /// Ends the turn.
+    pub(crate) fn finish(self) -> Result<Turn, Broken> {
+        let interrupt = self.used
+            && self
+                .queue
+                .needs_notification(self.memory)
+                .map_err(|_| Broken)?;
+        Ok(Turn {
+            interrupt,
+            more: self.left == 0,
+            bad_chains: self.bad_chains,
+        })
+    }
+}
+
+/// A chain of buffers.
+pub struct Chain<'a> {
+    chain: DescriptorChain<&'a Memory>,
+    memory: &'a Memory,
+}
+
+/// One of them.
+pub struct Buffer<'a> {
+    /// Where it is.
+    pub slice: VolatileSlice<'a>,
+    /// The device writes it; else the driver wrote it.
+    pub writable: bool,
+}
+
+impl<'a> Chain<'a> {
+    /// The buffers in order, up to the first that makes no sense.
+    pub fn buffers(&self) -> impl Iterator<Item = Result<Buffer<'a>, BadChain>> + use<'a> {
+        let memory = self.memory;
+        let mut chain = Some(self.chain.clone());
+        // A chain whose first buffer is not there is cut as well.
+        let mut more = true;
+        std::iter::from_fn(move || {
+            let Some(descriptor) = chain.as_mut()?.next() else {
+                chain = None;
+                return more.then_some(Err(BadChain));
+            };
+            more = descriptor.has_next();
+            let found = memory.get_slice(descriptor.addr(), descriptor.len() as usize);
+            if found.is_err() {
+                chain = None;
+            }
+            Some(found.map_err(|_| BadChain).map(|slice| Buffer {
+                slice,
+                writable: descriptor.is_write_only(),
+            }))
+        })
+    }
+}
