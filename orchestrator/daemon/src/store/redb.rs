@@ -1,0 +1,189 @@
+//! Records in one redb file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::{Change, Store, StoreError};
+use crate::record::Record;
+
+/// Id to record, as JSON: a person with any redb tool can read it.
+const VMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("vms");
+const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
+const FORMAT: u32 = 1;
+/// All records together are small: the default of a gibibyte is for other uses.
+const CACHE: usize = 8 << 20;
+
+/// Records in one file.
+#[derive(Debug)]
+pub struct RedbStore {
+    path: PathBuf,
+    /// Absent after a failure: a database that has seen an I/O error wants to be opened again.
+    db: Option<Database>,
+}
+
+impl RedbStore {
+    /// Opens the file, or makes it where there is none. One that is damaged is left as it is.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it is damaged, of a newer format, or cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut store = Self {
+            path: path.to_owned(),
+            db: None,
+        };
+        let fresh = !path.exists();
+        // Its checksums are cheap to go through, once: records are few.
+        let sound = store.database()?.check_integrity();
+        match sound {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!(file = %path.display(), "was not closed well and was mended")
+            }
+            Err(e) => return Err(store.failed("check", e.into())),
+        }
+        store.check_format(fresh)?;
+        Ok(store)
+    }
+
+    fn check_format(&mut self, fresh: bool) -> Result<(), StoreError> {
+        let found = {
+            let db = self.database()?;
+            if fresh {
+                write(db, |transaction| {
+                    transaction.open_table(META)?.insert("format", FORMAT)?;
+                    transaction.open_table(VMS)?;
+                    Ok(())
+                })
+                .map(|()| Some(FORMAT))
+            } else {
+                read_format(db)
+            }
+        };
+        match found {
+            Ok(Some(FORMAT)) => Ok(()),
+            Ok(Some(found)) => Err(StoreError::Format {
+                file: self.file(),
+                found,
+                known: FORMAT,
+            }),
+            Ok(None) => Err(self.damaged("it does not say its format")),
+            Err(e) => Err(self.failed("read", e)),
+        }
+    }
+
+    fn database(&mut self) -> Result<&mut Database, StoreError> {
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => Database::builder()
+                .set_cache_size(CACHE)
+                .create(&self.path)
+                .map_err(|e| self.failed("open", e.into()))?,
+        };
+        Ok(self.db.insert(db))
+    }
+
+    fn file(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn damaged(&self, reason: impl ToString) -> StoreError {
+        StoreError::Damaged {
+            file: self.file(),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn failed(&self, action: &'static str, error: redb::Error) -> StoreError {
+        match error {
+            redb::Error::Io(e) if is_full(&e) => StoreError::NoSpace { file: self.file() },
+            // A file that is no redb file at all comes as this.
+            redb::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => self.damaged(e),
+            redb::Error::Corrupted(reason) => self.damaged(reason),
+            redb::Error::RepairAborted => self.damaged("it cannot be mended"),
+            e @ (redb::Error::TableDoesNotExist(_) | redb::Error::TableTypeMismatch { .. }) => {
+                self.damaged(e)
+            }
+            e => StoreError::Io {
+                action,
+                file: self.file(),
+                reason: e.to_string(),
+            },
+        }
+    }
+}
+
+impl Store for RedbStore {
+    fn load(&mut self) -> Result<Vec<Record>, StoreError> {
+        let read = read_all(self.database()?);
+        let rows = read.map_err(|e| self.failed("read", e))?;
+        rows.into_iter()
+            .map(|(id, json)| {
+                let record: Record = serde_json::from_slice(&json)
+                    .map_err(|e| self.damaged(format!("the record of VM {id}: {e}")))?;
+                if record.id == id {
+                    Ok(record)
+                } else {
+                    Err(self.damaged(format!("the record of VM {id} is that of {}", record.id)))
+                }
+            })
+            .collect()
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let written = write(self.database()?, |transaction| {
+            let mut table = transaction.open_table(VMS)?;
+            for change in changes {
+                match change {
+                    Change::Put(record) => {
+                        let json = serde_json::to_vec(record)
+                            .map_err(|e| redb::Error::Io(io::Error::other(e)))?;
+                        table.insert(record.id.as_str(), json.as_slice())?;
+                    }
+                    Change::Delete(id) => {
+                        table.remove(id.as_str())?;
+                    }
+                }
+            }
+            Ok(())
+        });
+        written.map_err(|e| {
+            self.db = None;
+            self.failed("write", e)
+        })
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn write(
+    db: &Database,
+    change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), redb::Error> {
+    let mut transaction = db.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    change(&transaction)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn read_format(db: &Database) -> Result<Option<u32>, redb::Error> {
+    let table = db.begin_read()?.open_table(META)?;
+    Ok(table.get("format")?.map(|value| value.value()))
+}
+
+fn read_all(db: &Database) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+    let table = db.begin_read()?.open_table(VMS)?;
+    let mut rows = Vec::new();
+    for row in table.iter()? {
+        let (id, json) = row?;
+        rows.push((id.value().to_owned(), json.value().to_owned()));
+    }
+    Ok(rows)
+}
