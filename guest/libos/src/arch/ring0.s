@@ -380,9 +380,11 @@ ring3_start:
     mov edi, esi
     call {start}
     ud2
+.size ring3_start, . - ring3_start
 
 .global shoal_gate
 .type shoal_gate, @function
 shoal_gate:
     ud2
     ret
+.size shoal_gate, . - shoal_gate
