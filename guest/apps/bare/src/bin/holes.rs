@@ -1,8 +1,8 @@
 //! Reads and writes where no memory is: between RAM and the devices, every register of sixteen device pages, the rest up to
 //! 4 GiB, and each GiB from there to 512. Then ends with status 0.
 //!
-//! It wants 64 MiB of memory; with more, some of the holes are memory, which is no harm. The climb to 64-bit mode needs a
-//! processor with pages of 1 GiB.
+//! It wants 64 MiB of memory; with more, some of the holes are memory, which is no harm. In 64-bit mode the
+//! 2 MiB page number *n* leads to the first 2 MiB of the GiB number *n*, but for the first four, which lead to themselves.
 #![no_std]
 #![no_main]
 
@@ -34,10 +34,10 @@ entry:
     mov eax, 0x100
     xor edx, edx
     wrmsr
-    mov edi, offset pdpt
+    mov edi, offset pd + 4 * 8
     mov eax, 0x83
-    xor edx, edx
-    mov ecx, 512
+    mov edx, 1
+    mov ecx, 508
 2:  mov [edi], eax
     mov [edi + 4], edx
     add edi, 8
@@ -54,7 +54,7 @@ entry:
 long_mode:
     mov esi, 4
 3:  mov rdi, rsi
-    shl rdi, 30
+    shl rdi, 21
     mov rax, [rdi]
     mov [rdi + 0x1000], rax
     inc esi
@@ -74,5 +74,9 @@ pml4:
     .quad pdpt + 3
     .fill 511, 8, 0
 pdpt:
-    .fill 512, 8, 0
+    .quad pd + 3
+    .fill 511, 8, 0
+pd:
+    .quad 0x83, 0x200083, 0x400083, 0x600083
+    .fill 508, 8, 0
 "# }
