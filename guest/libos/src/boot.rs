@@ -44,8 +44,9 @@ pub(crate) static mut RECORD: Record = Record {
 
 /// [`RECORD`], once ring 3 runs.
 pub(crate) fn record() -> &'static Record {
+    let record = &raw const RECORD;
     // SAFETY: ring 0 wrote it before the first Rust, and nothing writes it again.
-    unsafe { &*(&raw const RECORD) }
+    unsafe { &*record }
 }
 
 /// What the monitor told about the machine.
@@ -121,17 +122,16 @@ fn describe(info: &StartInfo) -> &'static Machine {
         unsafe { (info.modules as *const Module).read() }
     });
     let module = module.filter(|m| {
-        m.start
-            .checked_add(m.size)
-            .is_some_and(|end| m.size != 0 && m.start >= abi::layout::IMAGE_START && end <= RAM_LIMIT)
+        m.start.checked_add(m.size).is_some_and(|end| {
+            m.size != 0 && m.start >= abi::layout::IMAGE_START && end <= RAM_LIMIT
+        })
     });
     MACHINE.get_or_init(|| Machine {
         cmdline: command_line(info.cmdline),
         ram,
         // SAFETY: the module is RAM that the heap leaves out or a window of its own; `build_tables` maps it.
-        module: module.map(|m| unsafe {
-            slice::from_raw_parts(m.start as *const u8, m.size as usize)
-        }),
+        module: module
+            .map(|m| unsafe { slice::from_raw_parts(m.start as *const u8, m.size as usize) }),
     })
 }
 
@@ -158,7 +158,12 @@ fn command_line(address: u64) -> &'static str {
 fn build_tables(machine: &Machine, devices: &virtio::Found) -> (u64, Range<u64>) {
     let base = image::end();
     let giant = record().extended & GIANT_PAGES != 0;
-    let gibs = machine.ram.iter().map(|r| r.end.div_ceil(GIANT)).max().unwrap_or(0);
+    let gibs = machine
+        .ram
+        .iter()
+        .map(|r| r.end.div_ceil(GIANT))
+        .max()
+        .unwrap_or(0);
     let wanted = FRAMES + if giant { 0 } else { gibs };
     let room = base..base + wanted * PAGE;
     let tabled = abi::layout::IMAGE_START..image::TABLED;

@@ -118,7 +118,9 @@ fn write_pieces(bytes: &[u8]) {
         Output::Virtio(console) => {
             if console.write(bytes).is_err() {
                 *output = SERIAL;
-                serial::write(b"libos: the console device is dead, output goes to the serial port\n");
+                serial::write(
+                    b"libos: the console device is dead, output goes to the serial port\n",
+                );
                 serial::write(bytes);
             }
         }

@@ -35,15 +35,43 @@ macro_rules! between {
 pub(crate) fn regions() -> [Region; 9] {
     let region = |range, flags, name| Region { range, flags, name };
     [
-        region(RING0_TEXT..RING0_TEXT + PAGE, paging::RING0_TEXT, "ring 0's code"),
-        region(RING0_DATA..RING0_DATA + PAGE, paging::RING0_DATA, "ring 0's data"),
+        region(
+            RING0_TEXT..RING0_TEXT + PAGE,
+            paging::RING0_TEXT,
+            "ring 0's code",
+        ),
+        region(
+            RING0_DATA..RING0_DATA + PAGE,
+            paging::RING0_DATA,
+            "ring 0's data",
+        ),
         region(between!(__text_start, __text_end), paging::TEXT, "code"),
-        region(between!(__rodata_start, __rodata_end), paging::CONSTANT, "constants"),
+        region(
+            between!(__rodata_start, __rodata_end),
+            paging::CONSTANT,
+            "constants",
+        ),
         region(between!(__data_start, __data_end), paging::DATA, "data"),
-        region(between!(__main_guard, __main_stack), paging::NOTHING, "guard page of the main stack"),
-        region(between!(__main_stack, __main_stack_top), paging::DATA, "main stack"),
-        region(between!(__trap_guard, __trap_stack), paging::NOTHING, "guard page of the trap stack"),
-        region(between!(__trap_stack, __trap_stack_top), paging::DATA, "trap stack"),
+        region(
+            between!(__main_guard, __main_stack),
+            paging::NOTHING,
+            "guard page of the main stack",
+        ),
+        region(
+            between!(__main_stack, __main_stack_top),
+            paging::DATA,
+            "main stack",
+        ),
+        region(
+            between!(__trap_guard, __trap_stack),
+            paging::NOTHING,
+            "guard page of the trap stack",
+        ),
+        region(
+            between!(__trap_stack, __trap_stack_top),
+            paging::DATA,
+            "trap stack",
+        ),
     ]
 }
 

@@ -28,7 +28,10 @@ const PINS: u32 = 24;
 /// `IA32_APIC_BASE`, and its value for the first processor with x2APIC on.
 const APIC_BASE: (u32, u64) = (0x1B, 0xFEE0_0D00);
 /// Spurious-interrupt vector, and the APIC's switch (bit 8).
-const SPURIOUS: (u32, u64) = (0x80F, 0x100 | (layout::FIRST_INTERRUPT as u64 + layout::INTERRUPTS as u64 - 1));
+const SPURIOUS: (u32, u64) = (
+    0x80F,
+    0x100 | (layout::FIRST_INTERRUPT as u64 + layout::INTERRUPTS as u64 - 1),
+);
 /// The timer's entry: TSC deadline mode, line 0.
 const TIMER: (u32, u64) = (0x832, 0x4_0000 | layout::FIRST_INTERRUPT as u64);
 /// LINT0, masked: else the 8259, which nobody has set up, would deliver its vectors.
@@ -64,7 +67,11 @@ pub(crate) fn route(gsi: u32, line: u32, acknowledge: u64) {
 
 /// The accesses that write an edge-triggered I/O APIC entry.
 fn entry(gsi: u32, line: u32) -> [Op; 4] {
-    let ioapic = if gsi < PINS { abi::layout::IOAPIC } else { SECOND_IOAPIC };
+    let ioapic = if gsi < PINS {
+        abi::layout::IOAPIC
+    } else {
+        SECOND_IOAPIC
+    };
     let (select, window) = (ioapic, ioapic + 0x10);
     let entry = 0x10 + 2 * (gsi % PINS);
     [

@@ -56,7 +56,10 @@ pub fn args() -> &'static [String] {
 /// The value of a variable of the environment; the last one where the command line has several.
 #[must_use]
 pub fn env(name: &str) -> Option<&'static str> {
-    envs().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
+    envs()
+        .filter(|(key, _)| *key == name)
+        .last()
+        .map(|(_, value)| value)
 }
 
 /// The environment: the words `KEY=value` before `--`, in their order.

@@ -133,7 +133,9 @@ fn rdrand() -> Option<u64> {
     }
     let mut word = 0;
     // SAFETY: CPUID has the instruction: `processor` looked.
-    (0..ATTEMPTS).any(|_| unsafe { step(&mut word) }).then_some(word)
+    (0..ATTEMPTS)
+        .any(|_| unsafe { step(&mut word) })
+        .then_some(word)
 }
 
 /// The event loop comes round; true where the device may have answered and somebody waits for it.

@@ -50,5 +50,8 @@ pub(crate) fn report() {
         before = now;
     }
     let us = scale.nanoseconds(before.wrapping_sub(entry)) / 1000;
-    crate::println!("libos.timing: {us:>6} us  in all; clock: {}", clock::source());
+    crate::println!(
+        "libos.timing: {us:>6} us  in all; clock: {}",
+        clock::source()
+    );
 }

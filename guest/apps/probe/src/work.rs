@@ -31,8 +31,14 @@ pub(crate) async fn timers() {
     assert_eq!(*order.borrow(), [10, 20, 30, 40, 50]);
     println!("timers in order, at most {} us late", latest.as_micros());
     let never = core::future::pending::<()>();
-    assert_eq!(time::timeout(Duration::from_millis(5), never).await, Err(time::Elapsed));
-    assert_eq!(time::timeout(Duration::from_millis(5), async { 7 }).await, Ok(7));
+    assert_eq!(
+        time::timeout(Duration::from_millis(5), never).await,
+        Err(time::Elapsed)
+    );
+    assert_eq!(
+        time::timeout(Duration::from_millis(5), async { 7 }).await,
+        Ok(7)
+    );
     println!("timeouts hold");
 }
 
@@ -87,9 +93,15 @@ pub(crate) fn heap() {
             let at = (random() % blocks.len() as u64) as usize;
             let mut block = blocks.swap_remove(at);
             let pattern = block.first().copied();
-            assert!(block.iter().all(|byte| Some(*byte) == pattern), "a block has changed");
+            assert!(
+                block.iter().all(|byte| Some(*byte) == pattern),
+                "a block has changed"
+            );
             block.extend_from_slice(&[pattern.unwrap_or(0); 100]);
-            assert!(block.iter().all(|byte| *byte == pattern.unwrap_or(0)), "a block has changed as it grew");
+            assert!(
+                block.iter().all(|byte| *byte == pattern.unwrap_or(0)),
+                "a block has changed as it grew"
+            );
         }
     }
     drop(blocks);
@@ -99,7 +111,7 @@ pub(crate) fn heap() {
     let mut big: Vec<u64> = Vec::with_capacity((most / 16) as usize);
     big.resize(1 << 16, 7);
     black_box(&big);
-    println!("reserved {} MiB in one block", most / 2 >> 20);
+    println!("reserved {} MiB in one block", most >> 21);
 }
 
 /// Never returns, never yields.

@@ -1,10 +1,4 @@
-//! Links a program with the library OS. A program's whole `build.rs`:
-//!
-//! ```no_run
-//! fn main() {
-//!     libos_build::link();
-//! }
-//! ```
+//! Links a program with the library OS: a program's `build.rs` has nothing to do but to call [`link`].
 
 use std::fmt::Write;
 use std::path::Path;
@@ -29,7 +23,11 @@ const NO_EXECUTE: u64 = 1 << 63;
 /// The parts of the image with rights of their own: first symbol, the one behind, rights. The rest is data.
 const PARTS: [(&str, &str, u64); 4] = [
     ("__text_start", "__text_end", PRESENT | USER),
-    ("__rodata_start", "__rodata_end", PRESENT | USER | NO_EXECUTE),
+    (
+        "__rodata_start",
+        "__rodata_end",
+        PRESENT | USER | NO_EXECUTE,
+    ),
     ("__main_guard", "__main_stack", 0),
     ("__trap_guard", "__trap_stack", 0),
 ];

@@ -160,7 +160,12 @@ impl<const WORDS: usize> Batch<WORDS> {
     /// What CPUID at `place` gave: eax, ebx, ecx, edx.
     pub(crate) fn cpuid_result(&self, place: usize) -> [u32; 4] {
         let (low, high) = (self.words[place - 1], self.words[place]);
-        [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32]
+        [
+            low as u32,
+            (low >> 32) as u32,
+            high as u32,
+            (high >> 32) as u32,
+        ]
     }
 }
 

@@ -92,9 +92,17 @@ impl<'a> Builder<'a> {
                 (0, PAGE)
             };
             let (table, first) = self.table_for(at, level)?;
-            let large = if level > 0 && flags != NOTHING { LARGE } else { 0 };
+            let large = if level > 0 && flags != NOTHING {
+                LARGE
+            } else {
+                0
+            };
             for slot in &mut self.frames[table].0[first..] {
-                *slot = if flags == NOTHING { 0 } else { at | flags | large };
+                *slot = if flags == NOTHING {
+                    0
+                } else {
+                    at | flags | large
+                };
                 at += size;
                 if at >= end || end - at < size {
                     break;
@@ -173,7 +181,11 @@ mod tests {
             }
             if level == 0 || entry & LARGE != 0 {
                 let size = 1u64 << (12 + 9 * level);
-                assert_eq!(entry & ADDRESS, address & !(size - 1), "not the address itself");
+                assert_eq!(
+                    entry & ADDRESS,
+                    address & !(size - 1),
+                    "not the address itself"
+                );
                 return Some(entry & !(ADDRESS | LARGE));
             }
             table = ((entry & ADDRESS) - BASE) as usize / 4096;

@@ -70,7 +70,10 @@ impl Add<Duration> for Instant {
 
     /// The moment this much later; the end of time, some 584 years in, where there is none.
     fn add(self, later: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 

@@ -58,11 +58,20 @@ mod tests {
 
     #[test]
     fn a_second_is_the_frequency() {
-        for hertz in [1_000_000, 999_999_999, 1_000_000_000, 2_499_998_000, 5_000_000_001] {
+        for hertz in [
+            1_000_000,
+            999_999_999,
+            1_000_000_000,
+            2_499_998_000,
+            5_000_000_001,
+        ] {
             let scale = Scale::of_frequency(hertz);
             let ns = scale.nanoseconds(hertz);
             assert!(ns.abs_diff(1_000_000_000) < 1000, "{hertz} Hz: {ns} ns");
-            assert!(scale.ticks(1_000_000_000).abs_diff(hertz) <= hertz / 1_000_000 + 1, "{hertz} Hz");
+            assert!(
+                scale.ticks(1_000_000_000).abs_diff(hertz) <= hertz / 1_000_000 + 1,
+                "{hertz} Hz"
+            );
         }
     }
 

@@ -40,7 +40,10 @@ unsafe fn copy_32(to: *mut u8, from: *const u8, count: usize) {
     unsafe {
         match count {
             17.. => {
-                let (a, b) = (_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(count - 16).cast()));
+                let (a, b) = (
+                    _mm_loadu_si128(from.cast()),
+                    _mm_loadu_si128(from.add(count - 16).cast()),
+                );
                 _mm_storeu_si128(to.cast(), a);
                 _mm_storeu_si128(to.add(count - 16).cast(), b);
             }
@@ -165,7 +168,11 @@ unsafe fn compare(left: *const u8, right: *const u8, count: usize) -> i32 {
         while at + 8 <= count {
             let (a, b) = (get::<u64>(left.add(at)), get::<u64>(right.add(at)));
             if a != b {
-                return if a.swap_bytes() < b.swap_bytes() { -1 } else { 1 };
+                return if a.swap_bytes() < b.swap_bytes() {
+                    -1
+                } else {
+                    1
+                };
             }
             at += 8;
         }

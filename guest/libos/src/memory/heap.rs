@@ -63,7 +63,10 @@ static HEAP: Heap = Heap(CoreCell::new(Talc::new(Rest {
 pub(crate) unsafe fn start(free: Ranges) {
     let mut talc = HEAP.0.borrow();
     let mut free = free;
-    let first = free.iter().find(|range| range.end - range.start > START).cloned();
+    let first = free
+        .iter()
+        .find(|range| range.end - range.start > START)
+        .cloned();
     if let Some(range) = first {
         free.remove(&range);
         // SAFETY: the caller's.

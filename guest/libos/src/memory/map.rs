@@ -76,7 +76,10 @@ pub(crate) fn ram(entries: impl Iterator<Item = abi::pvh::MemoryRange>, limit: u
             continue;
         };
         let end = end.min(limit) & !(HUGE - 1);
-        let start = entry.start.max(abi::layout::IMAGE_START).next_multiple_of(PAGE);
+        let start = entry
+            .start
+            .max(abi::layout::IMAGE_START)
+            .next_multiple_of(PAGE);
         if ranges.iter().all(|r| end <= r.start || r.end <= start) {
             ranges.push(start..end);
         }

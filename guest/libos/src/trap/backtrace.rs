@@ -1,9 +1,9 @@
 //! The way to a trap or a panic, by frame pointers.
 
 use super::symbols::Symbols;
+use crate::boot;
 use crate::console::last_words;
 use crate::image;
-use crate::boot;
 
 /// Most frames that are printed: an endless recursion has more than anybody reads.
 const FRAMES: usize = 32;
@@ -44,8 +44,12 @@ impl Iterator for Frames {
     fn next(&mut self) -> Option<u64> {
         // What is no frame on a stack, or does not lead upwards, ends the chain: nothing here may fault.
         let frame = self.next;
-        let whole = |end: u64| frame.is_multiple_of(8) && frame.checked_add(16).is_some_and(|e| e <= end);
-        if !image::stacks().iter().any(|s| s.start <= frame && whole(s.end)) {
+        let whole =
+            |end: u64| frame.is_multiple_of(8) && frame.checked_add(16).is_some_and(|e| e <= end);
+        if !image::stacks()
+            .iter()
+            .any(|s| s.start <= frame && whole(s.end))
+        {
             return None;
         }
         // SAFETY: sixteen mapped bytes of a stack.

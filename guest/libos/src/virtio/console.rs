@@ -71,7 +71,10 @@ impl Console {
     fn offer_receive(&mut self, slot: usize) {
         let address = self.receive_buffers[slot].as_ptr() as u64;
         // SAFETY: the slot's own buffer, which is read only once the device has given it back.
-        unsafe { self.receive.offer_to_write(slot, address, RECEIVE_BYTES as u32) };
+        unsafe {
+            self.receive
+                .offer_to_write(slot, address, RECEIVE_BYTES as u32)
+        };
     }
 
     /// Gathers output, sending what fills a buffer.

@@ -62,7 +62,10 @@ pub(crate) fn listed(cmdline: &str, ram: &Ranges) -> Found {
     let mut found = Found::new();
     let devices = cmdline::words(cmdline).filter_map(|word| cmdline::Device::parse(word.raw()));
     let plausible = devices.filter(|d| {
-        let end = d.base.checked_add(d.size).filter(|&end| end <= 4096 * GIANT);
+        let end = d
+            .base
+            .checked_add(d.size)
+            .filter(|&end| end <= 4096 * GIANT);
         d.size >= REGISTERS
             && end.is_some_and(|end| {
                 d.base >= abi::layout::IMAGE_START
@@ -95,7 +98,8 @@ impl Found {
         let identity = [mmio::MAGIC, mmio::VERSION, mmio::DEVICE_ID];
         let mut asked = [[0; 3]; MAX];
         for (places, device) in asked.iter_mut().zip(self.iter()) {
-            *places = identity.map(|register| batch.push(Op::read32(device.device.base + register)));
+            *places =
+                identity.map(|register| batch.push(Op::read32(device.device.base + register)));
         }
         Asked(asked)
     }
@@ -120,7 +124,9 @@ impl Found {
             device.id = 0;
             let (base, gsi) = (device.device.base, device.device.gsi);
             if !interrupt::exists(gsi) {
-                crate::println!("libos: no I/O APIC has interrupt line {gsi} of the {kind:?} device at {base:#x}");
+                crate::println!(
+                    "libos: no I/O APIC has interrupt line {gsi} of the {kind:?} device at {base:#x}"
+                );
                 continue;
             }
             if device.version == mmio::VERSION_2 {

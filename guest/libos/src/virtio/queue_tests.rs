@@ -35,7 +35,10 @@ fn offer_to_write(queue: &mut Queue<SIZE>, length: u32) -> usize {
 fn the_parts_are_where_the_device_may_look_for_them() {
     let queue = Queue::<SIZE>::new();
     let at = queue.addresses();
-    assert_eq!((at.descriptors % 16, at.driver % 2, at.device % 4), (0, 0, 0));
+    assert_eq!(
+        (at.descriptors % 16, at.driver % 2, at.device % 4),
+        (0, 0, 0)
+    );
     assert_eq!(at.driver - at.descriptors, 16 * SIZE as u64);
     assert!(at.device - at.driver >= 6 + 2 * SIZE as u64);
     assert_eq!(size_of::<UsedElement>(), 8);
@@ -65,7 +68,13 @@ fn the_same_slot_twice_breaks_the_queue() {
     let mut queue = Queue::<SIZE>::new();
     offer_to_write(&mut queue, 16);
     let slot = finish(&queue, 0, 3);
-    assert_eq!(queue.take(), Ok(Some(Done { slot: slot.into(), written: 3 })));
+    assert_eq!(
+        queue.take(),
+        Ok(Some(Done {
+            slot: slot.into(),
+            written: 3
+        }))
+    );
     put(&queue, 1, slot.into(), 3);
     assert_eq!(queue.take(), Err(Broken));
 }
