@@ -22,11 +22,9 @@ pub(crate) fn run(mode: &str) -> bool {
     true
 }
 
-/// Reserves more than there is.
+/// Asks for more than there is.
 fn out_of_memory() {
-    let mut bytes: Vec<u8> = Vec::new();
-    bytes.reserve(1 << 40);
-    black_box(bytes);
+    black_box(Vec::<u8>::with_capacity(1 << 40));
 }
 
 #[inline(never)]
