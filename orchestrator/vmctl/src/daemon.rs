@@ -25,8 +25,11 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 /// No daemon is there.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReachError {
-    /// The socket is there and may not be used.
-    #[error("the daemon's socket {path} cannot be used: try as the user who runs it", path = .0.display())]
+    /// The socket is another user's.
+    #[error("the daemon's socket {path} is another user's: run vmctl as that one, or give a directory with --dir", path = .0.display())]
+    Forbidden(PathBuf),
+    /// The socket cannot be used.
+    #[error("the daemon's socket {path} cannot be used", path = .0.display())]
     Socket(PathBuf, #[source] io::Error),
     /// There is no program to start.
     #[error("no daemon answers on {socket}, and there is none to start: vmd is not beside {vmctl}", socket = .0.display(), vmctl = .1.display())]
@@ -88,10 +91,13 @@ pub(crate) async fn reach(place: &Place) -> Result<(), ReachError> {
 
 /// Whether somebody listens on `socket`.
 pub(crate) async fn answers(socket: &Path) -> Result<bool, ReachError> {
-    use io::ErrorKind::{ConnectionRefused, NotFound};
+    use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, WouldBlock};
     match UnixStream::connect(socket).await {
         Ok(_) => Ok(true),
+        // So many wait that no more may queue: somebody is there.
+        Err(e) if e.kind() == WouldBlock => Ok(true),
         Err(e) if matches!(e.kind(), NotFound | ConnectionRefused) => Ok(false),
+        Err(e) if e.kind() == PermissionDenied => Err(ReachError::Forbidden(socket.to_owned())),
         Err(e) => Err(ReachError::Socket(socket.to_owned(), e)),
     }
 }

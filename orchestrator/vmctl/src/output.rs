@@ -10,9 +10,9 @@ use serde::Serialize;
 /// Who reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// People.
+    /// For people
     Text,
-    /// Programs.
+    /// For programs: the API's types; a list where several VMs were named, an object a line from logs and events
     Json,
 }
 

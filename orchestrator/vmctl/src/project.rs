@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
 /// What the template calls itself; the project's name takes its place.
-const PLACEHOLDER: &str = "my-guest";
+const PLACEHOLDER: &str = "NAME";
 
 /// Most bytes of a name: an image's.
 const MAX_NAME: usize = 63;

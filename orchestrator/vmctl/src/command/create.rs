@@ -45,9 +45,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
     let client = context.client().await?;
     // Who waits for a VM also removes it: the daemon would do it before it could be asked how the VM ended.
     let remove_it = args.rm && args.wait.is_some();
-    let vm = client
-        .create(&args.description.request(args.rm && !remove_it))
-        .await?;
+    let auto_remove = args.rm && !remove_it;
+    let request = args.description.request(context, &client, auto_remove);
+    let vm = client.create(&request.await?).await?;
     let id = |vm: &api::Vm| format!("{}\n", vm.id);
     let Some(wait) = args.wait else {
         context.output.result(&vm, || id(&vm))?;

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use api::CreateVm;
+use anyhow::Result;
+use api::{Client, CreateVm};
 
+use super::image;
+use crate::context::Context;
 use crate::units::{lifetime_ms, memory_mib, variable};
 
 /// What a VM should be.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Description {
     // One list, so that all that follows the image is the program's, options too: as docker's.
-    /// What it boots, an image's name or the beginning of its digest; then the program's arguments
+    /// What it boots: an image's name, the beginning of its digest, or the path of an ELF file, with a '/' in it, that
+    /// becomes an image of that name. Then the program's arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     #[arg(value_names = ["IMAGE", "ARGS"])]
     program: Vec<String>,
@@ -37,8 +41,24 @@ pub(crate) struct Description {
 }
 
 impl Description {
-    /// As the daemon is asked for it.
-    pub(crate) fn request(self, auto_remove: bool) -> CreateVm {
+    /// As the daemon is asked for it; a file becomes an image first.
+    pub(crate) async fn request(
+        self,
+        context: &Context,
+        client: &Client,
+        auto_remove: bool,
+    ) -> Result<CreateVm> {
+        let mut request = self.as_given(auto_remove);
+        // No image's name has one.
+        if request.image.contains('/') {
+            let file = request.image.into();
+            request.image = image::add_file(context, client, None, file).await?.name;
+        }
+        Ok(request)
+    }
+
+    /// As it was typed.
+    pub(crate) fn as_given(self, auto_remove: bool) -> CreateVm {
         let mut program = self.program.into_iter();
         CreateVm {
             name: self.name,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use api::Client;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use tokio::fs::File;
@@ -12,6 +13,9 @@ use tokio_util::io::ReaderStream;
 use super::several::each;
 use crate::context::Context;
 use crate::{progress, render, units};
+
+/// Bytes that are read at a time.
+const CHUNK: usize = 256 << 10;
 
 /// What VMs boot.
 #[derive(Debug, clap::Subcommand)]
@@ -75,23 +79,38 @@ async fn list(context: &Context) -> Result<u8> {
 }
 
 async fn add(context: &Context, args: Add) -> Result<u8> {
-    let name = match args.name {
-        Some(name) => name,
-        None => name_of(&args.file)?,
-    };
-    let (source, size) = open(&args.file).await?;
-    let bar = progress::bytes(&format!("adding {name}"), size);
-    let counted = {
-        let bar = bar.clone();
-        ReaderStream::with_capacity(source, 256 << 10).inspect_ok(move |b| bar.inc(b.len() as u64))
-    };
     let client = context.client().await?;
-    let work = client.add_image(&name, counted);
-    let image = progress::shown(&context.output, &bar, work).await?;
+    let Added { image, .. } = add_file(context, &client, args.name, args.file).await?;
     context
         .output
         .result(&image, || format!("{}\n", image.digest))?;
     Ok(0)
+}
+
+/// An image that was added, and under which name.
+pub(crate) struct Added {
+    /// The name.
+    pub(crate) name: String,
+    image: api::Image,
+}
+
+/// Adds a file as an image, under its own name where none is given.
+pub(crate) async fn add_file(
+    context: &Context,
+    client: &Client,
+    name: Option<String>,
+    file: PathBuf,
+) -> Result<Added> {
+    let name = name.map_or_else(|| name_of(&file), Ok)?;
+    let (source, size) = open(&file).await?;
+    let bar = progress::bytes(&format!("adding {name}"), size);
+    let counted = {
+        let bar = bar.clone();
+        ReaderStream::with_capacity(source, CHUNK).inspect_ok(move |b| bar.inc(b.len() as u64))
+    };
+    let work = client.add_image(&name, counted);
+    let image = progress::shown(&context.output, &bar, work).await?;
+    Ok(Added { name, image })
 }
 
 type Source = Box<dyn AsyncRead + Send + Sync + Unpin>;

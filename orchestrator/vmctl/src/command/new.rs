@@ -32,8 +32,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     let next = vec![
         format!("cd {}", args.name.display()),
         "cargo build --release".to_owned(),
-        format!("vmctl image add target/release/{name}"),
-        format!("vmctl run --rm {name}"),
+        format!("vmctl run --rm target/release/{name}"),
     ];
     let written = Written {
         name,

@@ -35,7 +35,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
     let mut asked_to_end = EndSignals::new()?;
     let client = context.client().await?;
     // Removed here and not by the daemon, which would do it before the last of its console was read.
-    let vm = client.create(&args.description.request(false)).await?;
+    let request = args.description.request(context, &client, false).await?;
+    let vm = client.create(&request).await?;
     let attached = attach(context, &client, &vm, args.interactive, &mut asked_to_end).await;
     if args.rm {
         client.remove(&vm.id, true).await?;

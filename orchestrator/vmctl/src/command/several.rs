@@ -3,12 +3,16 @@
 use std::future::Future;
 
 use anyhow::Result;
+use futures::StreamExt;
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::output::one_line;
 
-/// Does `operation` to each of `vms`, all at once, and prints each answer in their order: a line for people (`show`),
+/// How many are asked for at a time: each is a connection, and a daemon has others to serve.
+const AT_ONCE: usize = 64;
+
+/// Does `operation` to each of `vms`, many at once, and prints each answer in their order: a line for people (`show`),
 /// one list for programs.
 pub(crate) async fn each<T, F>(
     context: &Context,
@@ -21,7 +25,7 @@ where
     F: Future<Output = Result<T>>,
 {
     let all = vms.iter().map(|vm| operation(vm.clone()));
-    let answers = futures::future::join_all(all).await;
+    let answers: Vec<_> = futures::stream::iter(all).buffered(AT_ONCE).collect().await;
     let mut failed = 0;
     let mut done = Vec::new();
     let mut text = String::new();

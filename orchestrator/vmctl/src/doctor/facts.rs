@@ -29,8 +29,9 @@ pub(crate) struct Facts {
     pub(crate) kvm: Device,
     /// `/dev/net/tun`.
     pub(crate) tun: Device,
-    /// What the monitor found out about KVM: what `vmm --probe` printed, or why it printed nothing.
-    pub(crate) probe: Result<Value, String>,
+    /// What the monitor found out about KVM.
+    #[serde(flatten)]
+    pub(crate) asked: Asked,
     /// Control groups.
     pub(crate) cgroups: Cgroups,
     /// Mebibytes that are free or can be made so.
@@ -41,6 +42,16 @@ pub(crate) struct Facts {
     pub(crate) vmd: Option<PathBuf>,
     /// The daemon.
     pub(crate) daemon: Daemon,
+}
+
+/// What came of asking the monitor.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Asked {
+    /// What `vmm --probe` printed.
+    Probe(Value),
+    /// Why it printed nothing.
+    ProbeError(String),
 }
 
 /// A device file.
@@ -94,9 +105,11 @@ pub(crate) async fn gather(place: &Place) -> Facts {
         kernel: read_line("/proc/sys/kernel/osrelease"),
         kvm: device("/dev/kvm"),
         tun: device("/dev/net/tun"),
-        probe: match &vmm {
-            Some(vmm) => probe(vmm).await,
-            None => Err("vmm was not found".to_owned()),
+        asked: match &vmm {
+            Some(vmm) => probe(vmm)
+                .await
+                .map_or_else(Asked::ProbeError, Asked::Probe),
+            None => Asked::ProbeError("vmm was not found".to_owned()),
         },
         cgroups: cgroups(),
         memory_available_mib: memory_available_mib(),

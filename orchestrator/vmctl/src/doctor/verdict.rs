@@ -5,7 +5,7 @@ use std::fmt::Write;
 use comfy_table::Color;
 use serde::Serialize;
 
-use super::facts::{Cgroups, Daemon, Device, Facts};
+use super::facts::{Asked, Cgroups, Daemon, Device, Facts};
 use super::probe::Probe;
 use crate::output::Style;
 
@@ -170,14 +170,14 @@ fn probed(facts: &Facts) -> Vec<Finding> {
         return Vec::new();
     }
     let mend = "run `vmm --probe` beside vmctl and see what it says";
-    match &facts.probe {
-        Err(why) => vec![found(
+    match &facts.asked {
+        Asked::ProbeError(why) => vec![found(
             about,
             Level::Problem,
             format!("the monitor cannot use this host's KVM: {why}"),
             mend,
         )],
-        Ok(value) => match Probe::read(value) {
+        Asked::Probe(value) => match Probe::read(value) {
             Err(why) => vec![found(
                 about,
                 Level::Warning,

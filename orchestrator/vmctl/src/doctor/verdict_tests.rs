@@ -12,7 +12,7 @@ fn host() -> Facts {
         kernel: "6.18.0".into(),
         kvm: Device::Usable,
         tun: Device::Usable,
-        probe: Ok(super::super::probe::tests::good()),
+        asked: Asked::Probe(super::super::probe::tests::good()),
         cgroups: Cgroups::V2,
         memory_available_mib: 8192,
         vmm: Some("/opt/shoal/vmm".into()),
@@ -97,15 +97,15 @@ fn missing_programs_are_named() {
 #[test]
 fn a_probe_that_fails_says_why() {
     is_problem("kvm probe", "KVM too old", |f| {
-        f.probe = Err("KVM too old".into())
+        f.asked = Asked::ProbeError("KVM too old".into())
     });
     is_no_problem("kvm probe", Level::Warning, "version", |f| {
-        f.probe = Ok("?".into())
+        f.asked = Asked::Probe("?".into())
     });
     // Where there is no device to ask, once is enough.
     let mut facts = host();
     facts.kvm = Device::Missing;
-    facts.probe = Err("no /dev/kvm".into());
+    facts.asked = Asked::ProbeError("no /dev/kvm".into());
     assert!(judge(facts).findings.iter().all(|f| f.about != "kvm probe"));
 }
 
@@ -152,4 +152,5 @@ fn problems_come_with_what_mends_them() {
     let json = serde_json::to_value(&verdict).unwrap();
     assert_eq!(json["can_run"], false);
     assert_eq!(json["facts"]["kvm"], "forbidden");
+    assert_eq!(json["facts"]["probe"]["irqchip"], true);
 }
