@@ -2,9 +2,9 @@
 //
 //   PVH entry (32-bit) -> long mode -> iretq ------> ring 3: boot::start
 //                                                      | ud2 at `shoal_gate`, a call number in eax
-//   gate_batch / gate_idle / gate_window / gate_exit <-'   -> iretq
+//   gate_batch / gate_idle / gate_exit <-'   -> iretq
 //   an exception -> trap_common -> iretq ----------> ring 3: trap::handle, which never returns
-//   an interrupt, taken only inside gate_idle and gate_window -> its bit in `pending`
+//   an interrupt, taken only inside gate_idle -> its bit in `pending`
 //
 // Ring 3 runs with interrupts off. Hosts that emulate ring 0 lack some instructions: no int3, fwait, stac, clac, xsave,
 // cmpxchg16b, popcnt, vmcall here. Each instruction may cost 2 us there, so what can wait or be done in ring 3 is not
@@ -157,8 +157,6 @@ invalid_opcode:
     dec eax
     jz gate_idle
     dec eax
-    jz gate_window
-    dec eax
     jz gate_exit
 1:  push 0
     push 6
@@ -267,17 +265,9 @@ gate_idle:
     sti
     hlt
     cli
-gate_collect:
     xor eax, eax
     xchg eax, [pending]
     iretq
-
-// Take what interrupts there are, without sleeping.
-gate_window:
-    sti
-    nop
-    cli
-    jmp gate_collect
 
 // End the VM with status edi, by whatever this monitor has for it.
 gate_exit:
