@@ -256,7 +256,11 @@ impl Store {
     pub(crate) fn image(&self, digest: Digest, names: Vec<ImageName>) -> Result<Image, FileError> {
         let path = self.blob(digest);
         let metadata = fs::metadata(&path).at("read the size of", &path)?;
-        let created = Timestamp::from_second(metadata.mtime()).unwrap_or(Timestamp::UNIX_EPOCH);
+        // A file system's time is in range but for a damaged one.
+        let created = i32::try_from(metadata.mtime_nsec())
+            .ok()
+            .and_then(|nanoseconds| Timestamp::new(metadata.mtime(), nanoseconds).ok())
+            .unwrap_or_default();
         Ok(Image {
             digest,
             names,

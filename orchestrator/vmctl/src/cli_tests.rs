@@ -10,7 +10,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 
 fn request(line: &str) -> api::CreateVm {
     match parse(line).unwrap().command {
-        Command::Create(args) => args.description.as_given(args.rm),
+        Command::Create(args) => args.description.typed(args.rm),
         other => panic!("{other:?}"),
     }
 }

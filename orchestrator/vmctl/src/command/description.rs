@@ -48,7 +48,7 @@ impl Description {
         client: &Client,
         auto_remove: bool,
     ) -> Result<CreateVm> {
-        let mut request = self.as_given(auto_remove);
+        let mut request = self.typed(auto_remove);
         // No image's name has one.
         if request.image.contains('/') {
             let file = request.image.into();
@@ -58,7 +58,7 @@ impl Description {
     }
 
     /// As it was typed.
-    pub(crate) fn as_given(self, auto_remove: bool) -> CreateVm {
+    pub(crate) fn typed(self, auto_remove: bool) -> CreateVm {
         let mut program = self.program.into_iter();
         CreateVm {
             name: self.name,

@@ -76,11 +76,10 @@ impl Probe {
             about,
             level: Level::Note,
             text: "is emulated: a guest's kernel code takes about a thousand times as long here. Library-OS guests run \
-                   at full speed, because they do nearly everything in ring 3; Linux guests boot slowly"
+                   at full speed, because they do nearly everything in ring 3; Linux guests boot slowly, and want a host \
+                   with VT-x or AMD-V"
                 .to_owned(),
-            mend: Some(
-                "nothing for library-OS guests; for Linux guests, use a host with VT-x or AMD-V".to_owned(),
-            ),
+            mend: None,
         }
     }
 }
