@@ -17,6 +17,7 @@ use crate::{clock, timing, virtio};
 use abi::pvh::{MemoryRange, Module, START_MAGIC, StartInfo};
 use core::ops::Range;
 use core::slice;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// What ring 0 notes on its way up; `ring0.s` has the same offsets.
 #[repr(C)]
@@ -55,8 +56,8 @@ pub(crate) struct Machine {
     pub(crate) cmdline: &'static str,
     /// All RAM above the first MiB.
     pub(crate) ram: Ranges,
-    /// The program's own ELF file, where the monitor hands it over.
-    pub(crate) module: Option<&'static [u8]>,
+    /// The program's own ELF file, where the monitor hands it over: see [`module`].
+    module: Option<&'static [u8]>,
 }
 
 static MACHINE: CoreOnce<Machine> = CoreOnce::new();
@@ -67,6 +68,16 @@ pub(crate) static DEVICES: CoreCell<virtio::Found> = CoreCell::new(virtio::Found
 pub(crate) fn machine() -> Option<&'static Machine> {
     MACHINE.get()
 }
+
+/// The program's own ELF file, where the monitor hands it over, and from when the page tables reach it.
+pub(crate) fn module() -> Option<&'static [u8]> {
+    machine()?
+        .module
+        .filter(|_| SWITCHED.load(Ordering::Relaxed))
+}
+
+/// Whether the tables to stay on are in use.
+static SWITCHED: AtomicBool = AtomicBool::new(false);
 
 /// Most bytes of a command line: more than any monitor passes.
 const CMDLINE_MAX: usize = 1 << 16;
@@ -215,6 +226,7 @@ fn first_batch(root: u64, mut devices: virtio::Found) {
     // SAFETY: the tables map everything that is in use; the clock's pages are its own; identifying a device
     // changes nothing.
     unsafe { batch.run() };
+    SWITCHED.store(true, Ordering::Relaxed);
     devices.answered(&batch, &asked);
     *DEVICES.borrow() = devices;
     clock::settle(record());

@@ -10,9 +10,7 @@ const FRAMES: usize = 32;
 
 /// Prints the functions from `rip`, where it is known, outwards by the frame pointer `frame`.
 pub(crate) fn print(rip: Option<u64>, frame: u64) {
-    let symbols = boot::machine()
-        .and_then(|machine| machine.module)
-        .and_then(Symbols::find);
+    let symbols = boot::module().and_then(Symbols::find);
     last_words(format_args!("backtrace:\n"));
     let frames = Frames { next: frame }.map(|address| (address, address - 1));
     let first = rip.map(|rip| (rip, rip));

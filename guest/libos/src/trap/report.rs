@@ -62,7 +62,7 @@ impl fmt::Display for Place {
         let Some(machine) = boot::machine() else {
             return f.write_str("before memory was known");
         };
-        let module = machine.module.map(<[u8]>::as_ptr_range);
+        let module = boot::module().map(<[u8]>::as_ptr_range);
         if module.is_some_and(|m| m.contains(&(address as *const u8))) {
             f.write_str("the boot module, which is read-only")
         } else if address < abi::layout::IMAGE_START {
