@@ -153,7 +153,7 @@ async fn remove(context: &Context, images: &[String]) -> Result<u8> {
         Ok(image)
     };
     let quiet = context.output.quiet;
-    each(context, images, remove, |image, _| {
+    each(context, images, "removing", remove, |image, _| {
         (!quiet).then(|| image.to_owned())
     })
     .await

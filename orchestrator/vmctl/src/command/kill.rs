@@ -18,7 +18,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
     let client = context.client().await?;
     let kill = async |vm: String| Ok(client.kill(&vm).await?);
     let quiet = context.output.quiet;
-    each(context, &args.vms, kill, |vm, _| {
+    each(context, &args.vms, "killing", kill, |vm, _| {
         (!quiet).then(|| vm.to_owned())
     })
     .await

@@ -25,7 +25,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
         Ok(vm)
     };
     let quiet = context.output.quiet;
-    each(context, &args.vms, remove, |vm, _| {
+    each(context, &args.vms, "removing", remove, |vm, _| {
         (!quiet).then(|| vm.to_owned())
     })
     .await

@@ -8,15 +8,17 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::output::one_line;
+use crate::progress;
 
 /// How many are asked for at a time: each is a connection, and a daemon has others to serve.
 const AT_ONCE: usize = 64;
 
-/// Does `operation` to each of `vms`, many at once, and prints each answer in their order: a line for people (`show`),
+/// Does `operation` (which `doing` names) to each of `vms`, many at once, and prints each answer in their order: a line for people (`show`),
 /// one list for programs.
 pub(crate) async fn each<T, F>(
     context: &Context,
     vms: &[String],
+    doing: &str,
     operation: impl Fn(String) -> F,
     show: impl Fn(&str, &T) -> Option<String>,
 ) -> Result<u8>
@@ -25,7 +27,11 @@ where
     F: Future<Output = Result<T>>,
 {
     let all = vms.iter().map(|vm| operation(vm.clone()));
-    let answers: Vec<_> = futures::stream::iter(all).buffered(AT_ONCE).collect().await;
+    let all = futures::stream::iter(all)
+        .buffered(AT_ONCE)
+        .collect::<Vec<_>>();
+    let bar = progress::waiting(doing);
+    let answers = progress::shown(&context.output, &bar, all).await;
     let mut failed = 0;
     let mut done = Vec::new();
     let mut text = String::new();

@@ -5,7 +5,6 @@ use api::StopVm;
 
 use super::several::each;
 use crate::context::Context;
-use crate::progress;
 use crate::units::milliseconds;
 
 /// Ask VMs to end, and end them after a deadline.
@@ -28,8 +27,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
     };
     let stop = async |vm: String| Ok(client.stop(&vm, how).await?);
     let quiet = context.output.quiet;
-    let work = each(context, &args.vms, stop, |vm, _| {
+    each(context, &args.vms, "stopping", stop, |vm, _| {
         (!quiet).then(|| vm.to_owned())
-    });
-    progress::shown(&context.output, &progress::waiting("stopping"), work).await
+    })
+    .await
 }
