@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use anyhow::Result;
 use api::client::Bytestream;
-use api::{Client, LogsQuery, StopVm, Until, Vm, VmState};
+use api::{Client, ClientError, LogsQuery, StopVm, Until, Vm, VmState};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::io::ReaderStream;
 
@@ -39,7 +39,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
     let vm = client.create(&request).await?;
     let attached = attach(context, &client, &vm, args.interactive, &mut asked_to_end).await;
     if args.rm {
-        client.remove(&vm.id, true).await?;
+        // The daemon that was there at first may be gone, and the VM is not.
+        let removed = context.client().await?.remove(&vm.id, true).await;
+        // Why it could not be stayed with comes first.
+        attached.as_ref().map_or(Ok(()), |_| removed)?;
     }
     let vm = attached?;
     if context.output.is_json() {
@@ -63,11 +66,7 @@ async fn attach(
     interactive: bool,
     asked_to_end: &mut EndSignals,
 ) -> Result<Vm> {
-    let query = LogsQuery {
-        follow: true,
-        tail: None,
-    };
-    let mut console = client.logs(&vm.id, query).await?;
+    let mut console = follow(client, vm, None).await?;
     let mut input = std::pin::pin!(pass_input(client, vm, interactive));
     let mut input_open = true;
     let mut ending = std::pin::pin!(end_when_asked(context, client, vm, asked_to_end));
@@ -75,12 +74,34 @@ async fn attach(
         tokio::select! {
             // What the console has said is shown before anything else is done.
             biased;
-            more = show(context, &mut console) => if !more? { break },
+            more = show(context, &mut console) => match more {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if is_lost(&error) => {
+                    context.output.note(&format!(
+                        "the daemon was gone; what {} said meanwhile is in `vmctl logs {}`",
+                        vm.name, vm.id
+                    ));
+                    console = follow(&context.client().await?, vm, Some(0)).await?;
+                }
+                Err(error) => return Err(error),
+            },
             ended = &mut ending => ended?,
             () = &mut input, if input_open => input_open = false,
         }
     }
     Ok(client.wait(&vm.id, Until::Ended).await?)
+}
+
+/// Follows the console: from its beginning, or after the last `tail` lines.
+async fn follow(client: &Client, vm: &Vm, tail: Option<u64>) -> Result<Bytestream> {
+    let query = LogsQuery { follow: true, tail };
+    Ok(client.logs(&vm.id, query).await?)
+}
+
+/// Whether the daemon went away, which ends no VM.
+fn is_lost(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::Broken(_)))
 }
 
 /// Shows what came of the console; says whether more may come.
