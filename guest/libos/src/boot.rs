@@ -87,7 +87,7 @@ const MAP_MAX: u32 = 128;
 const GIANT_PAGES: u32 = 1 << 26;
 /// CPUID leaf 1, ecx: the APIC timer has the TSC deadline mode, which KVM has always had.
 const TSC_DEADLINE: u32 = 1 << 24;
-/// Page table frames besides one for each GiB: the root, and those of image, devices and module.
+/// Page table frames besides one for each GiB of RAM: the upper levels, and those of the image, devices and module.
 const FRAMES: u64 = 32;
 /// The most memory that the tables are laid out for: 4 TiB.
 const RAM_LIMIT: u64 = 4096 * GIANT;
@@ -109,11 +109,11 @@ pub(crate) extern "C" fn start(info: *const StartInfo) -> ! {
         "this machine's APIC timer has no TSC deadline mode"
     );
     let devices = virtio::listed(machine.cmdline, &machine.ram);
-    let (root, used) = build_tables(machine, &devices);
+    let (root, end) = build_tables(machine, &devices);
     timing::mark(timing::Phase::Tables);
     first_batch(root, devices);
     timing::mark(timing::Phase::Switched);
-    claim_heap(machine, &used);
+    claim_heap(machine, end);
     timing::mark(timing::Phase::Heap);
     crate::console::start();
     timing::mark(timing::Phase::Console);
@@ -165,54 +165,66 @@ fn command_line(address: u64) -> &'static str {
     }
 }
 
-/// Builds the page tables behind the image; gives their root and the memory they take.
-fn build_tables(machine: &Machine, devices: &virtio::Found) -> (u64, Range<u64>) {
-    let base = image::end();
-    let giant = record().extended & GIANT_PAGES != 0;
-    let gibs = machine
-        .ram
-        .iter()
-        .map(|r| r.end.div_ceil(GIANT))
-        .max()
-        .unwrap_or(0);
-    let wanted = FRAMES + if giant { 0 } else { gibs };
-    let room = base..base + wanted * PAGE;
+/// Builds the page tables; gives their root, and the end of the memory behind the image that they take.
+///
+/// The image's own frames do for an ordinary machine; a large one, or a large image, takes free memory.
+fn build_tables(machine: &Machine, devices: &virtio::Found) -> (u64, u64) {
     let tabled = abi::layout::IMAGE_START..image::TABLED;
     assert!(
-        machine.ram.hold(&room) && machine.ram.hold(&tabled),
+        machine.ram.hold(&tabled),
         "too little memory for this image"
     );
-    // SAFETY: free RAM behind the image, mapped by the tables of the start, and nobody else's.
-    let frames = unsafe { slice::from_raw_parts_mut(base as *mut Table, wanted as usize) };
-    let above = |range: Range<u64>| range.start.max(image::TABLED)..range.end;
-    let tables = Builder::new(frames, base, giant).and_then(|mut tables| {
-        for range in machine.ram.iter() {
-            tables.map(above(range.clone()), paging::DATA)?;
-        }
-        for region in image::regions() {
-            tables.map(above(region.range), region.flags)?;
-        }
-        let ioapics = abi::layout::IOAPIC..abi::layout::IOAPIC + HUGE;
-        tables.map(ioapics, paging::RING0_DATA)?;
-        for device in devices.iter() {
-            tables.map(above(device.registers()), paging::DATA)?;
-        }
-        if let Some(module) = machine.module {
-            let range = module.as_ptr_range();
-            let range = range.start as u64..range.end as u64;
-            if !machine.ram.hold(&range) {
-                tables.map(above(range), paging::CONSTANT)?;
-            }
-        }
-        for (i, table) in image::tables().into_iter().enumerate() {
-            tables.adopt(i as u64 * HUGE, table)?;
-        }
-        Ok(tables.used())
-    });
-    match tables {
-        Ok(used) => (base, base..base + used as u64 * PAGE),
+    let own = image::table_frames();
+    if tables_in(&own, machine, devices).is_ok() {
+        return (own.start, image::end());
+    }
+    let gibs = machine.ram.iter().map(|r| r.end.div_ceil(GIANT)).max();
+    let base = image::end();
+    let behind = base..base + (FRAMES + gibs.unwrap_or(0)) * PAGE;
+    assert!(
+        machine.ram.hold(&behind),
+        "too little memory for this image"
+    );
+    match tables_in(&behind, machine, devices) {
+        Ok(used) => (base, base + used),
         Err(paging::OutOfFrames) => panic!("too many mappings for the page tables"),
     }
+}
+
+/// Builds the page tables in `room`; gives the bytes they take.
+fn tables_in(
+    room: &Range<u64>,
+    machine: &Machine,
+    devices: &virtio::Found,
+) -> Result<u64, paging::OutOfFrames> {
+    let count = (room.end - room.start) / PAGE;
+    // SAFETY: RAM of the image or free RAM behind it, mapped by the tables of the start, and nobody else's.
+    let frames = unsafe { slice::from_raw_parts_mut(room.start as *mut Table, count as usize) };
+    let giant = record().extended & GIANT_PAGES != 0;
+    let mut tables = Builder::new(frames, room.start, giant)?;
+    let above = |range: Range<u64>| range.start.max(image::TABLED)..range.end;
+    for range in machine.ram.iter() {
+        tables.map(above(range.clone()), paging::DATA)?;
+    }
+    for region in image::regions() {
+        tables.map(above(region.range), region.flags)?;
+    }
+    let ioapics = abi::layout::IOAPIC..abi::layout::IOAPIC + HUGE;
+    tables.map(ioapics, paging::RING0_DATA)?;
+    for device in devices.iter() {
+        tables.map(above(device.registers()), paging::DATA)?;
+    }
+    if let Some(module) = machine.module {
+        let range = module.as_ptr_range();
+        let range = range.start as u64..range.end as u64;
+        if !machine.ram.hold(&range) {
+            tables.map(above(range), paging::CONSTANT)?;
+        }
+    }
+    for (i, table) in image::tables().into_iter().enumerate() {
+        tables.adopt(i as u64 * HUGE, table)?;
+    }
+    Ok(tables.used() as u64 * PAGE)
 }
 
 /// Everything that only ring 0 may do, at once.
@@ -233,9 +245,9 @@ fn first_batch(root: u64, mut devices: virtio::Found) {
 }
 
 /// Gives the heap what nothing else uses.
-fn claim_heap(machine: &Machine, tables: &Range<u64>) {
+fn claim_heap(machine: &Machine, tables_end: u64) {
     let mut free = machine.ram.clone();
-    free.remove(&(abi::layout::IMAGE_START..tables.end));
+    free.remove(&(abi::layout::IMAGE_START..tables_end));
     let cmdline = machine.cmdline.as_ptr() as u64;
     free.remove(&(cmdline..cmdline + machine.cmdline.len() as u64 + 1));
     if let Some(module) = machine.module {

@@ -22,7 +22,8 @@ macro_rules! linker_symbols {
 
 linker_symbols! {
     __text_start __text_end __rodata_start __rodata_end __data_start __data_end __main_guard
-    __main_stack __main_stack_top __trap_guard __trap_stack __trap_stack_top __image_tables __image_end
+    __main_stack __main_stack_top __trap_guard __trap_stack __trap_stack_top __image_tables
+    __table_frames __table_frames_end __image_end
 }
 
 macro_rules! between {
@@ -82,6 +83,11 @@ pub(crate) const TABLED: u64 = 2 * HUGE;
 pub(crate) fn tables() -> [u64; 2] {
     let first = (&raw const __image_tables) as u64;
     [first, first + PAGE]
+}
+
+/// Memory for page tables: enough for an ordinary machine.
+pub(crate) fn table_frames() -> Range<u64> {
+    between!(__table_frames, __table_frames_end)
 }
 
 /// The first page behind the image.
