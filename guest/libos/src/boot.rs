@@ -231,9 +231,7 @@ fn tables_in(
 fn first_batch(root: u64, mut devices: virtio::Found) {
     let mut batch = Batch::<{ 12 + 6 * virtio::MAX }>::new();
     batch.push(Op::load_cr3(root));
-    if let Some(ops) = clock::start(record()) {
-        batch.extend(ops);
-    }
+    batch.extend(clock::start(record()));
     let asked = devices.ask(&mut batch);
     // SAFETY: the tables map everything that is in use; the clock's pages are its own; identifying a device
     // changes nothing.

@@ -28,6 +28,9 @@ const SERIAL: Output = Output::Serial {
     held: 0,
 };
 
+/// What a dead console device leaves to say.
+const DEAD: &[u8] = b"libos: the console device is dead, output goes to the serial port\n";
+
 /// Prints to the console.
 #[macro_export]
 macro_rules! print {
@@ -75,9 +78,7 @@ pub fn flush() {
 ///
 /// On the serial port nothing is ever read.
 pub async fn read() -> Vec<u8> {
-    if let Output::Virtio(console) = &*OUTPUT.borrow() {
-        console.announce_receive();
-    }
+    start_receiving();
     poll_fn(|context| {
         if let Output::Virtio(console) = &mut *OUTPUT.borrow() {
             console.poll();
@@ -90,6 +91,16 @@ pub async fn read() -> Vec<u8> {
         Poll::Pending
     })
     .await
+}
+
+fn start_receiving() {
+    let output = &mut *OUTPUT.borrow();
+    if let Output::Virtio(console) = output
+        && console.start_receiving().is_err()
+    {
+        *output = SERIAL;
+        serial::write(DEAD);
+    }
 }
 
 /// The pieces that formatting makes. The output is not held across them: a `Display` may print.
@@ -118,9 +129,7 @@ fn write_pieces(bytes: &[u8]) {
         Output::Virtio(console) => {
             if console.write(bytes).is_err() {
                 *output = SERIAL;
-                serial::write(
-                    b"libos: the console device is dead, output goes to the serial port\n",
-                );
+                serial::write(DEAD);
                 serial::write(bytes);
             }
         }

@@ -1,7 +1,8 @@
 //! KVM's paravirtual clock (Linux `Documentation/virt/kvm/x86/msr.rst`): a page that the host keeps up to date.
 
 use super::scale::Scale;
-use crate::arch::{gate::Op, tsc};
+use crate::arch::gate::{self, Op};
+use crate::arch::tsc;
 use crate::boot::Record;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
@@ -59,12 +60,9 @@ pub(super) fn offered(record: &Record) -> bool {
     record.hypervisor == SIGNATURE && record.kvm_features & FEATURE != 0
 }
 
-/// The accesses that tell the host where the clock's pages are.
-pub(super) fn start() -> [Op; 2] {
-    [
-        Op::write_msr(WALL_CLOCK, (&raw const WALL) as u64),
-        Op::write_msr(SYSTEM_TIME, (&raw const SYSTEM) as u64 | 1),
-    ]
+/// The access that tells the host where the clock's page is.
+pub(super) fn start() -> Op {
+    Op::write_msr(SYSTEM_TIME, (&raw const SYSTEM) as u64 | 1)
 }
 
 /// Reads under the version's protection.
@@ -103,8 +101,12 @@ fn read_scale() -> Scale {
     }
 }
 
-/// The time of day at system time zero.
+/// The time of day at system time zero. The host writes it when it is asked to: each time, for a guest that was restored from
+/// a snapshot has another.
 pub(super) fn boot_time() -> Duration {
+    let ask = Op::write_msr(WALL_CLOCK, (&raw const WALL) as u64);
+    // SAFETY: the host writes the page named, which is there for that.
+    unsafe { gate::access(ask) };
     Duration::new(
         WALL.seconds.load(Ordering::Relaxed).into(),
         WALL.nanoseconds.load(Ordering::Relaxed) % 1_000_000_000,

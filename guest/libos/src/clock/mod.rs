@@ -6,7 +6,7 @@
 //! | [`Source::Cpuid`] | CPUID leaf 0x15 or 0x16 tells the frequency | no |
 //! | [`Source::Pit`] | elsewhere: 10 ms of the 8254 timer measure it | no |
 //!
-//! Reading the time costs some 20 ns and never leaves ring 3.
+//! Reading the monotonic time costs some 20 ns and never leaves ring 3. The time of day is asked of the host.
 
 mod calibrate;
 mod kvm;
@@ -123,8 +123,8 @@ pub(crate) fn scale() -> Scale {
     FIXED.get().map_or_else(kvm::scale, |fixed| fixed.scale)
 }
 
-/// The register accesses that turn the clock on, for the first batch; none where KVM's is not there.
-pub(crate) fn start(record: &Record) -> Option<[Op; 2]> {
+/// The register access that turns the clock on, for the first batch; none where KVM's is not there.
+pub(crate) fn start(record: &Record) -> Option<Op> {
     kvm::offered(record).then(kvm::start)
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Output gathers in a buffer of 4 KiB and goes out when the device has nothing to do, when the buffer is full, or when the
 //! event loop comes round: the first line leaves at once, a flood leaves in full buffers.
+//!
+//! A guest is started with output alone; the first read sets the device up anew, with both queues. Most guests never read, and a
+//! queue is a quarter of what the set-up costs.
 
 use super::{Kind, Queue, SetUpError, Transport};
 use crate::arch::tsc;
@@ -31,13 +34,30 @@ pub(crate) struct Dead;
 /// A console device in use.
 pub(crate) struct Console {
     transport: Transport,
-    receive: Queue<SLOTS>,
+    /// There from the first read on.
+    receive: Option<Receive>,
     transmit: Queue<SLOTS>,
-    receive_buffers: Buffers<RECEIVE_BYTES>,
     transmit_buffers: Buffers<TRANSMIT_BYTES>,
     /// The slot that gathers output, and how much it holds.
     gathering: Option<(usize, usize)>,
     received: VecDeque<u8>,
+}
+
+/// The receive queue and its buffers.
+struct Receive {
+    queue: Queue<SLOTS>,
+    buffers: Buffers<RECEIVE_BYTES>,
+}
+
+impl Receive {
+    fn offer(&mut self, slot: usize) {
+        let address = self.buffers[slot].as_ptr() as u64;
+        // SAFETY: the slot's own buffer, which is read only once the device has given it back.
+        unsafe {
+            self.queue
+                .offer_to_write(slot, address, RECEIVE_BYTES as u32)
+        };
+    }
 }
 
 /// Buffers for every slot, untouched: a page that is never used is never backed.
@@ -51,30 +71,39 @@ impl Console {
     /// The first console device, set up; `None` where there is none.
     pub(crate) fn find() -> Option<Result<Self, SetUpError>> {
         let transport = DEVICES.borrow().take(Kind::Console)?;
-        let mut console = Self {
+        let console = Self {
             transport,
-            receive: Queue::new(),
+            receive: None,
             transmit: Queue::new(),
-            receive_buffers: buffers(),
             transmit_buffers: buffers(),
             gathering: None,
             received: VecDeque::new(),
         };
-        for slot in 0..SLOTS {
-            console.offer_receive(slot);
-        }
-        // A device looks at a queue when it is told to; this one's input is announced at the first read.
-        let queues = [console.receive.addresses(), console.transmit.addresses()];
+        let queues = [(TRANSMIT, console.transmit.addresses())];
         Some(console.transport.set_up(&queues).map(|()| console))
     }
 
-    fn offer_receive(&mut self, slot: usize) {
-        let address = self.receive_buffers[slot].as_ptr() as u64;
-        // SAFETY: the slot's own buffer, which is read only once the device has given it back.
-        unsafe {
-            self.receive
-                .offer_to_write(slot, address, RECEIVE_BYTES as u32)
+    /// Sets the device up to receive as well, where it is not yet.
+    pub(crate) fn start_receiving(&mut self) -> Result<(), Dead> {
+        if self.receive.is_some() {
+            return Ok(());
+        }
+        // The reset forgets what is under way, so nothing must be.
+        self.drain()?;
+        self.transmit = Queue::new();
+        let mut receive = Receive {
+            queue: Queue::new(),
+            buffers: buffers(),
         };
+        (0..SLOTS).for_each(|slot| receive.offer(slot));
+        let queues = [
+            (RECEIVE, receive.queue.addresses()),
+            (TRANSMIT, self.transmit.addresses()),
+        ];
+        self.transport.set_up(&queues).map_err(|_| Dead)?;
+        self.receive = Some(receive);
+        self.transport.notify(RECEIVE);
+        Ok(())
     }
 
     /// Gathers output, sending what fills a buffer.
@@ -147,25 +176,23 @@ impl Console {
 
     /// Takes in what the device has received; true where there was anything.
     pub(crate) fn poll(&mut self) -> bool {
+        let Some(receive) = &mut self.receive else {
+            return false;
+        };
         let mut any = false;
-        while let Ok(Some(done)) = self.receive.take() {
-            let bytes = &self.receive_buffers[done.slot][..done.written];
+        while let Ok(Some(done)) = receive.queue.take() {
+            let bytes = &receive.buffers[done.slot][..done.written];
             // SAFETY: the device has written so many bytes, which the queue has checked.
             let bytes = unsafe { bytes.assume_init_ref() };
             let room = KEPT - self.received.len();
             self.received.extend(&bytes[..bytes.len().min(room)]);
-            self.offer_receive(done.slot);
+            receive.offer(done.slot);
             any = true;
         }
-        if any && self.receive.wants_notification() {
+        if any && receive.queue.wants_notification() {
             self.transport.notify(RECEIVE);
         }
         any
-    }
-
-    /// Tells the device that there is room for input: the first read does.
-    pub(crate) fn announce_receive(&self) {
-        self.transport.notify(RECEIVE);
     }
 
     /// The bytes received so far, for the reader to take from.
@@ -175,9 +202,11 @@ impl Console {
 
     /// Has input interrupt, or not.
     pub(crate) fn set_interrupts(&mut self, on: bool) {
-        if on {
-            self.transport.enable_interrupt();
+        if let Some(receive) = &self.receive {
+            if on {
+                self.transport.enable_interrupt();
+            }
+            receive.queue.set_interrupts(on);
         }
-        self.receive.set_interrupts(on);
     }
 }

@@ -97,11 +97,11 @@ impl Transport {
         }
     }
 
-    /// Brings the device up with its first queues, in one batch.
+    /// Brings the device up, from whatever state it is in, with the queues named by number, in one batch.
     ///
     /// What the device answers is checked behind the batch: one that would not go along is failed and left alone.
     /// The upper halves of addresses are left at the zero that the reset gave them, where that is what they are.
-    pub(crate) fn set_up(&self, queues: &[QueueAddresses]) -> Result<(), SetUpError> {
+    pub(crate) fn set_up(&self, queues: &[(u32, QueueAddresses)]) -> Result<(), SetUpError> {
         let register = |offset| self.base + offset;
         let mut batch = Batch::<WORDS>::new();
         let mut write = |offset, value: u32| batch.push(Op::write32(register(offset), value));
@@ -115,9 +115,9 @@ impl Transport {
         let offered = batch.push(Op::read32(register(DEVICE_FEATURES)));
         let accepted = batch.push(Op::read32(register(STATUS)));
         let mut maxima = [0; QUEUES];
-        for (index, queue) in queues.iter().enumerate() {
-            batch.push(Op::write32(register(QUEUE_SELECT), index as u32));
-            maxima[index] = batch.push(Op::read32(register(QUEUE_SIZE_MAX)));
+        for ((index, queue), max) in queues.iter().zip(&mut maxima) {
+            batch.push(Op::write32(register(QUEUE_SELECT), *index));
+            *max = batch.push(Op::read32(register(QUEUE_SIZE_MAX)));
             let mut write = |offset, value: u32| batch.push(Op::write32(register(offset), value));
             write(QUEUE_SIZE, queue.size.into());
             for (offset, address) in [
@@ -144,8 +144,8 @@ impl Transport {
             if batch.result(accepted) & FEATURES_OK == 0 {
                 return Err(SetUpError::Features);
             }
-            for (index, (queue, place)) in queues.iter().zip(maxima).enumerate() {
-                let (index, max) = (index as u32, batch.result(place));
+            for ((index, queue), place) in queues.iter().zip(maxima) {
+                let (index, max) = (*index, batch.result(place));
                 if max < queue.size.into() {
                     return Err(SetUpError::Queue { index, max });
                 }

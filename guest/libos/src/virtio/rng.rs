@@ -27,7 +27,7 @@ impl Entropy {
             queue: Queue::new(),
             buffer: Box::new([0; REQUEST]),
         };
-        let queues = [entropy.queue.addresses()];
+        let queues = [(0, entropy.queue.addresses())];
         Some(entropy.transport.set_up(&queues).map(|()| entropy))
     }
 
