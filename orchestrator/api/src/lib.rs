@@ -13,7 +13,7 @@ mod host;
 mod image;
 mod vm;
 
-pub use client::{Client, ClientError};
+pub use client::{Bytestream, Client, ClientError, Events};
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{Event, EventKind, EventsQuery, VmRef};
 pub use host::{Host, Version, VmCounts};

@@ -264,6 +264,23 @@ impl VmFolder {
         ignore_missing(fs::remove_dir(&self.path))
     }
 
+    /// Gives back the room that logs take, and keeps what tells how the VM ended.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn empty_logs(&self) -> io::Result<()> {
+        for log in [self.console(), self.monitor_log()] {
+            ignore_missing(
+                File::options()
+                    .write(true)
+                    .truncate(true)
+                    .open(log)
+                    .map(drop),
+            )?;
+        }
+        Ok(())
+    }
+
     /// The folder itself.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -152,7 +152,7 @@ impl Fleet {
         let (fleet, vm) = (Arc::clone(self), Arc::clone(vm));
         // As with a create: a caller that goes away does not leave half of it.
         let removing = tokio::spawn(async move {
-            vm.want(&fleet.journal, Desired::Remove).await?;
+            fleet.want_removed(&vm).await?;
             if let Some(monitor) = vm.monitor()
                 && !vm.state().is_ended()
             {
@@ -168,6 +168,19 @@ impl Fleet {
         match removing.await {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// Writes down that a VM is to be removed. On a full disk its own logs make room: who removes VMs may do so for that.
+    async fn want_removed(&self, vm: &Vm) -> Result<(), StoreError> {
+        match vm.want(&self.journal, Desired::Remove).await {
+            Err(StoreError::NoSpace { .. }) => {
+                if let Err(error) = vm.folder().empty_logs() {
+                    warn!(vm = vm.id(), %error, "cannot empty its logs");
+                }
+                vm.want(&self.journal, Desired::Remove).await
+            }
+            other => other,
         }
     }
 

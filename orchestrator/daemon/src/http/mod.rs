@@ -122,6 +122,3 @@ async fn wrong_method(method: axum::http::Method, uri: Uri) -> ApiError {
     components(schemas(api::ErrorBody, api::Event))
 )]
 pub struct Document;
-
-#[cfg(test)]
-mod tests;

@@ -152,3 +152,6 @@ fn run(mut store: impl Store, receiver: &mpsc::Receiver<Entry>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

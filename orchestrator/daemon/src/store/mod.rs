@@ -45,7 +45,7 @@ pub enum StoreError {
     },
     /// The file's content makes no sense.
     #[error(
-        "{file} is damaged: {reason}. Nothing was changed: put back a copy of it, or move it away to begin with no VMs"
+        "{file} is damaged: {reason}. None of it was thrown away: put back a copy of it, or move it away to begin with no VMs"
     )]
     Damaged {
         /// The file.

@@ -1,5 +1,6 @@
 //! Records in one redb file.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -33,43 +34,33 @@ impl RedbStore {
             path: path.to_owned(),
             db: None,
         };
-        let fresh = !path.exists();
+        match fs::metadata(path) {
+            // redb would make a database of it, and say nothing.
+            Ok(metadata) if metadata.len() == 0 => return Err(store.damaged("it is empty")),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                create(path).map_err(|e| store.failed("make", e))?;
+            }
+            Err(e) => return Err(store.failed("look at", e.into())),
+        }
         // Its checksums are cheap to go through, once: records are few.
         let sound = store.database()?.check_integrity();
         match sound {
             Ok(true) => {}
             Ok(false) => {
-                tracing::warn!(file = %path.display(), "was not closed well and was mended")
+                tracing::warn!(file = %path.display(), "was not closed well and was mended");
             }
             Err(e) => return Err(store.failed("check", e.into())),
         }
-        store.check_format(fresh)?;
-        Ok(store)
-    }
-
-    fn check_format(&mut self, fresh: bool) -> Result<(), StoreError> {
-        let found = {
-            let db = self.database()?;
-            if fresh {
-                write(db, |transaction| {
-                    transaction.open_table(META)?.insert("format", FORMAT)?;
-                    transaction.open_table(VMS)?;
-                    Ok(())
-                })
-                .map(|()| Some(FORMAT))
-            } else {
-                read_format(db)
-            }
-        };
-        match found {
-            Ok(Some(FORMAT)) => Ok(()),
+        match read_format(store.database()?) {
+            Ok(Some(FORMAT)) => Ok(store),
             Ok(Some(found)) => Err(StoreError::Format {
-                file: self.file(),
+                file: store.file(),
                 found,
                 known: FORMAT,
             }),
-            Ok(None) => Err(self.damaged("it does not say its format")),
-            Err(e) => Err(self.failed("read", e)),
+            Ok(None) => Err(store.damaged("it does not say its format")),
+            Err(e) => Err(store.failed("read", e)),
         }
     }
 
@@ -78,7 +69,7 @@ impl RedbStore {
             Some(db) => db,
             None => Database::builder()
                 .set_cache_size(CACHE)
-                .create(&self.path)
+                .open(&self.path)
                 .map_err(|e| self.failed("open", e.into()))?,
         };
         Ok(self.db.insert(db))
@@ -155,6 +146,26 @@ impl Store for RedbStore {
     }
 }
 
+/// Makes a file without records. It is complete before it has its name: one that is killed here leaves no half of a database.
+fn create(path: &Path) -> Result<(), redb::Error> {
+    let beside = path.with_extension("new");
+    match fs::remove_file(&beside) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
+    }
+    let db = Database::builder().set_cache_size(CACHE).create(&beside)?;
+    write(&db, |transaction| {
+        transaction.open_table(META)?.insert("format", FORMAT)?;
+        transaction.open_table(VMS)?;
+        Ok(())
+    })?;
+    drop(db);
+    fs::rename(&beside, path)?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    fs::File::open(dir)?.sync_all()?;
+    Ok(())
+}
+
 fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -187,3 +198,6 @@ fn read_all(db: &Database) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
     }
     Ok(rows)
 }
+
+#[cfg(test)]
+mod tests;

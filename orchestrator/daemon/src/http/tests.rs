@@ -1,1 +1,0 @@
-//! The API, as a client sees it.

@@ -1,0 +1,7 @@
+//! The API as a client sees it, with a monitor that has no machine: these run where there is no KVM.
+
+mod harness;
+mod hostile;
+mod life;
+mod restart;
+mod streams;
