@@ -459,34 +459,43 @@ fn notes<S: Source + ?Sized>(
     // Notes of 4-byte alignment are what everybody writes; 8 is what the format says for 64-bit files.
     let align = if align == 8 { 8 } else { 4 };
     let mut rest = &bytes[..];
-    while let Some((note, name, content, tail)) = next_note(rest, align) {
-        if name == abi::pvh::NOTE_OWNER && note.n_type.get(LE).0 == abi::pvh::NOTE_TYPE {
-            return match *content {
+    while let Some(note) = next_note(rest, align) {
+        if note.owner == abi::pvh::NOTE_OWNER && note.kind == abi::pvh::NOTE_TYPE {
+            return match *note.content {
                 [a, b, c, d] => Ok(Some(u64::from(u32::from_le_bytes([a, b, c, d])))),
                 [a, b, c, d, e, f, g, h] => Ok(Some(u64::from_le_bytes([a, b, c, d, e, f, g, h]))),
-                _ => Err(ElfError::NoteSize(content.len())),
+                _ => Err(ElfError::NoteSize(note.content.len())),
             };
         }
-        rest = tail;
+        rest = note.tail;
     }
     Ok(None)
 }
 
-/// The first note of `bytes`: its header, owner and content, and what follows it.
-fn next_note(bytes: &[u8], align: usize) -> Option<(&NoteHeader64<LE>, &[u8], &[u8], &[u8])> {
+/// A note.
+struct Note<'a> {
+    kind: u32,
+    owner: &'a [u8],
+    content: &'a [u8],
+    /// What follows it.
+    tail: &'a [u8],
+}
+
+/// The first note of `bytes`.
+fn next_note(bytes: &[u8], align: usize) -> Option<Note<'_>> {
     let (note, _) = pod::from_bytes::<NoteHeader64<LE>>(bytes).ok()?;
     let name = size_of::<NoteHeader64<LE>>();
     let name_end = name.checked_add(note.n_namesz.get(LE) as usize)?;
     let content = name_end.checked_next_multiple_of(align)?;
     let content_end = content.checked_add(note.n_descsz.get(LE) as usize)?;
     let next = content_end.checked_next_multiple_of(align)?;
-    Some((
-        note,
-        bytes.get(name..name_end)?,
-        bytes.get(content..content_end)?,
+    Some(Note {
+        kind: note.n_type.get(LE).0,
+        owner: bytes.get(name..name_end)?,
+        content: bytes.get(content..content_end)?,
         // The last note's padding may be missing.
-        bytes.get(next..).unwrap_or_default(),
-    ))
+        tail: bytes.get(next..).unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]

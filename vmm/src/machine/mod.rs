@@ -50,7 +50,7 @@ use devices::{Devices, DevicesError};
 use end::End;
 use gate::{Gate, Order};
 use memory::{BootModule, MemoryError};
-use vcpu::{Parts, Shared, Stance, Vcpu};
+use vcpu::{Setup, Shared, Stance, Vcpu};
 use watch::Watch;
 
 /// A machine could not be made.
@@ -135,15 +135,17 @@ impl Machine {
 
         fd.create_irq_chip()
             .map_err(refused("create an interrupt controller"))?;
+        let (ready, results) = mpsc::channel();
+        let mut vcpus = Vec::with_capacity(usize::from(vcpu_count));
+        for index in 0..vcpu_count {
+            let vcpu = Vcpu::spawn(index, Arc::clone(&fd), ready.clone());
+            vcpus.push(vcpu.map_err(|e| MachineError::System("a virtual CPU's thread", e))?);
+        }
+        drop(ready);
         let cpuid = cpuid::Template::new(&kvm, vcpu_count).map_err(refused("tell its CPUID"))?;
-        let parts = Parts {
-            vm: Arc::clone(&fd),
-            cpuid: Arc::new(cpuid),
-            entry: image.entry,
-        };
         let (devices, ports, mmio) =
             Devices::new(&fd, &memory, vm.console, vm.entropy, &meter, &end)?;
-        let line = cmdline::with_devices(vm.boot.args.as_str(), &devices.words());
+        let line = cmdline::with_devices(vm.boot.args.as_str(), devices.words());
         load::start_info(&memory, &line, module.as_ref().map(|_| image.file_size))?;
 
         let shared = Arc::new(Shared {
@@ -155,26 +157,28 @@ impl Machine {
             memory,
             kvm,
         });
-        // From here on there is a machine, whose drop ends the threads that there are.
+        let events = EventLoop::new(devices.subscribers())
+            .map_err(|e| MachineError::System("the event loop", e))?;
+        // From here on there is a machine, whose drop opens the gate for the threads to leave.
         let mut machine = Self {
-            vcpus: Vec::with_capacity(usize::from(vcpu_count)),
-            events: EventLoop::new(devices.subscribers())
-                .map_err(|e| MachineError::System("the event loop", e))?,
+            vcpus,
+            events,
             devices,
-            shared,
+            shared: Arc::clone(&shared),
             watch: Watch::default(),
             halted: false,
             _module: module,
             _vm: fd,
         };
-        let (made, results) = mpsc::channel();
-        for index in 0..vcpu_count {
-            let shared = Arc::clone(&machine.shared);
-            let vcpu = Vcpu::spawn(index, parts.clone(), shared, made.clone())
-                .map_err(|e| MachineError::System("a virtual CPU's thread", e))?;
-            machine.vcpus.push(vcpu);
+        let setup = Setup {
+            cpuid: Arc::new(cpuid),
+            entry: image.entry,
+            shared,
+        };
+        for vcpu in &mut machine.vcpus {
+            vcpu.set_up(setup.clone());
         }
-        drop((made, parts));
+        drop(setup);
         for result in results {
             result?;
         }

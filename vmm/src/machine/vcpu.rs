@@ -1,22 +1,22 @@
 //! A virtual CPU: a thread of its own that enters the guest and serves its exits until told otherwise.
 //!
 //! ```text
-//!   made --> [gate] --> in the guest --> exit --> served --+
-//!               ^                                          |
-//!               +------------------------------------------+
+//!   made --> set up --> [gate] --> in the guest --> exit --> served --+
+//!                         ^                                           |
+//!                         +-------------------------------------------+
 //! ```
 //!
-//! The thread makes its virtual CPU itself, so that several are made at once; the machine opens the gate when all
-//! are there. A processor other than the first waits in `KVM_RUN` for the guest's INIT and SIPI.
+//! The thread makes its virtual CPU itself, while others make theirs and the machine its devices; the machine then
+//! hands it what it needs, and opens the gate when all are set up. A processor other than the first waits in `KVM_RUN` for the guest's INIT and SIPI.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use abi::layout;
-use kvm_ioctls::{Kvm, VcpuExit, VmFd};
+use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
 use super::MachineError;
 use super::end::End;
@@ -58,53 +58,45 @@ pub(super) struct Shared {
     pub(super) kvm: Kvm,
 }
 
-/// What a virtual CPU is made of.
+/// What a virtual CPU is set up with.
 #[derive(Clone)]
-pub(super) struct Parts {
-    pub(super) vm: Arc<VmFd>,
+pub(super) struct Setup {
     pub(super) cpuid: Arc<cpuid::Template>,
     pub(super) entry: u32,
+    pub(super) shared: Arc<Shared>,
 }
 
-/// A virtual CPU's thread; joined on drop, for which the gate must say leave.
+/// A virtual CPU's thread; joined on drop, for which the gate must say leave if it was set up.
 pub(super) struct Vcpu {
+    /// Until it is set up; a thread whose sender is gone ends.
+    setup: Option<Sender<Setup>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Vcpu {
-    /// Starts the thread; it makes the virtual CPU, says by `made` whether that went well, and stands before the gate.
+    /// Starts the thread, which makes the virtual CPU and says by `ready` when it is set up.
     pub(super) fn spawn(
         index: u8,
-        parts: Parts,
-        shared: Arc<Shared>,
-        made: Sender<Result<(), MachineError>>,
+        vm: Arc<VmFd>,
+        ready: Sender<Result<(), MachineError>>,
     ) -> io::Result<Self> {
-        let work = move || {
-            match make(index, &parts) {
-                Ok(vcpu) => {
-                    drop(parts);
-                    let _ = made.send(Ok(()));
-                    drop(made);
-                    Runner {
-                        index,
-                        vcpu,
-                        shared: &shared,
-                    }
-                    .run();
-                }
-                Err(source) => {
-                    let _ = made.send(Err(MachineError::Vcpu { index, source }));
-                }
-            }
-            shared.gate.leave(usize::from(index));
-        };
+        let (setup, handed) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name(format!("vcpu{index}"))
             .stack_size(STACK)
-            .spawn(work)?;
+            .spawn(move || live(index, &vm, &handed, ready))?;
         Ok(Self {
+            setup: Some(setup),
             thread: Some(thread),
         })
+    }
+
+    /// Hands it what it needs.
+    pub(super) fn set_up(&mut self, setup: Setup) {
+        if let Some(sender) = self.setup.take() {
+            // A thread that is gone has said why by `ready`.
+            let _ = sender.send(setup);
+        }
     }
 
     /// Brings it out of the guest.
@@ -122,6 +114,7 @@ impl Vcpu {
 
 impl Drop for Vcpu {
     fn drop(&mut self) {
+        self.setup = None;
         self.kick();
         if let Some(thread) = self.thread.take() {
             // It panics in tests only, which then see that.
@@ -151,14 +144,49 @@ fn thread_time(thread: &JoinHandle<()>) -> Duration {
     )
 }
 
-fn make(index: u8, parts: &Parts) -> Result<Kickable, kvm_ioctls::Error> {
-    let vcpu = parts.vm.create_vcpu(u64::from(index))?;
-    vcpu.set_cpuid2(&parts.cpuid.of_vcpu(index))?;
-    msrs::set(&vcpu)?;
-    if index == 0 {
-        regs::enter_pvh(&vcpu, parts.entry, layout::START_INFO)?;
+/// The thread's life.
+fn live(index: u8, vm: &VmFd, handed: &Receiver<Setup>, ready: Sender<Result<(), MachineError>>) {
+    let failed = |source| MachineError::Vcpu { index, source };
+    let made = vm.create_vcpu(u64::from(index)).map(Kickable::new);
+    let Ok(setup) = handed.recv() else {
+        return;
+    };
+    let shared = setup.shared;
+    let vcpu = made.and_then(|mut vcpu| {
+        set_up(index, vcpu.vcpu(), &setup.cpuid, setup.entry)?;
+        Ok(vcpu)
+    });
+    match vcpu {
+        Ok(vcpu) => {
+            let _ = ready.send(Ok(()));
+            // The machine waits until nobody can send any more.
+            drop(ready);
+            Runner {
+                index,
+                vcpu,
+                shared: &shared,
+            }
+            .run();
+        }
+        Err(source) => {
+            let _ = ready.send(Err(failed(source)));
+        }
     }
-    Ok(Kickable::new(vcpu))
+    shared.gate.leave(usize::from(index));
+}
+
+fn set_up(
+    index: u8,
+    vcpu: &VcpuFd,
+    cpuid: &cpuid::Template,
+    entry: u32,
+) -> Result<(), kvm_ioctls::Error> {
+    vcpu.set_cpuid2(&cpuid.of_vcpu(index))?;
+    msrs::set(vcpu)?;
+    if index == 0 {
+        regs::enter_pvh(vcpu, entry, layout::START_INFO)?;
+    }
+    Ok(())
 }
 
 /// The thread's own side.
@@ -246,7 +274,7 @@ fn claimed(shared: &Shared, claimed: bool) {
 }
 
 /// What can wake this virtual CPU. KVM takes a pending INIT or SIPI into account when it is asked for the state.
-fn stance(vcpu: &kvm_ioctls::VcpuFd) -> Stance {
+fn stance(vcpu: &VcpuFd) -> Stance {
     let Ok(state) = vcpu.get_mp_state() else {
         return Stance::Alive;
     };

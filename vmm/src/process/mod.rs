@@ -12,6 +12,7 @@
 
 pub mod supervisor;
 
+use std::io::Read;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -129,12 +130,13 @@ fn run_spec(fd: RawFd, started: u64) -> ExitCode {
     let Some(mut socket) = take_descriptor(fd).map(UnixStream::from) else {
         return fail(&format!("--spec-fd: descriptor {fd} is not open"));
     };
-    let ended = match described(&mut socket, started) {
-        Ok((vm, meter)) => run_described(vm, meter, &socket),
-        Err(outcome) => outcome,
-    };
-    launch::tell(&socket, &Event::Ended(ended.clone()));
-    finish(&ended)
+    match described(&mut socket, started) {
+        Ok((vm, meter)) => finish(&run_described(vm, meter, &socket)),
+        Err(outcome) => {
+            launch::tell(&socket, &Event::Ended(outcome.clone()));
+            finish(&outcome)
+        }
+    }
 }
 
 fn take_descriptor(fd: RawFd) -> Option<OwnedFd> {
@@ -161,29 +163,39 @@ fn begin(meter: &Meter, launched: Option<u64>, started: u64) {
     meter.reach_at(Phase::Main, started);
 }
 
+/// Runs a VM to its end. Its launcher hears of the end before the machine is taken down: closing a VM may take KVM
+/// tens of milliseconds, which nobody is to wait for.
 fn run_described(mut vm: Vm, meter: Meter, socket: &UnixStream) -> Outcome {
-    let control = match vm.control.take().map(Socket::try_from).transpose() {
-        Ok(listener) => listener.map(|socket| Control::of(&vm, socket)).transpose(),
-        Err(error) => return end_early(&meter, &failed(&error)),
+    // Held to the end, past all else: by its lock a launcher that came back sees that this monitor lives.
+    let _lease = vm.lease.take();
+    let tell_end = |outcome: Outcome| {
+        launch::tell(socket, &Event::Ended(outcome.clone()));
+        outcome
     };
-    let control = match control {
+    let control = match control_of(&mut vm) {
         Ok(control) => control,
-        Err(error) => return end_early(&meter, &failed(&error)),
+        Err(outcome) => {
+            meter.end(&outcome);
+            return tell_end(outcome);
+        }
     };
     let mut supervisor = match Supervisor::new(meter) {
         Ok(supervisor) => supervisor,
-        Err(error) => return failed(&error),
+        Err(error) => return tell_end(failed(&error)),
     };
     if let Err(error) = supervisor.start(vm) {
-        return supervisor.end(failed(&error));
+        return tell_end(supervisor.end(failed(&error)));
     }
     launch::tell(socket, &Event::Running);
-    supervisor.run(control)
+    tell_end(supervisor.run(control))
 }
 
-fn end_early(meter: &Meter, outcome: &Outcome) -> Outcome {
-    meter.end(outcome);
-    outcome.clone()
+fn control_of(vm: &mut Vm) -> Result<Option<Control>, Outcome> {
+    let Some(listener) = vm.control.take() else {
+        return Ok(None);
+    };
+    let socket = Socket::try_from(listener).map_err(|e| failed(&e))?;
+    Control::of(vm, socket).map(Some).map_err(|e| failed(&e))
 }
 
 fn run_api(
@@ -217,7 +229,10 @@ fn serve_api(
 
 /// When this process started, in clock ticks since boot: field 22 of `/proc/self/stat`.
 fn start_time() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let mut bytes = [0; 1024];
+    let file = std::fs::File::open("/proc/self/stat");
+    let length = file.and_then(|mut file| file.read(&mut bytes));
+    let stat = String::from_utf8_lossy(&bytes[..length.unwrap_or(0)]);
     // The second field is the program's name, which may hold anything, `)` included: fields are counted from its end.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks = fields.split_ascii_whitespace().nth(19);

@@ -97,11 +97,11 @@ impl Supervisor {
 
     /// Waits until the VM is over, serving the control API meanwhile; then ends it.
     #[must_use]
-    pub fn run(mut self, mut control: Option<Control>) -> Outcome {
+    pub fn run(&mut self, mut control: Option<Control>) -> Outcome {
         let outcome = self.wait(control.as_mut());
         let outcome = self.end(outcome);
         if let Some(control) = control {
-            control.finish(&self);
+            control.finish(self);
         }
         outcome
     }

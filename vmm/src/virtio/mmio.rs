@@ -286,7 +286,7 @@ impl<D: VirtioDevice> State<D> {
     }
 
     /// The same, where it may be set up now.
-    fn to_set_up(&mut self) -> Result<&mut QueueSetup, Misuse> {
+    fn being_set_up(&mut self) -> Result<&mut QueueSetup, Misuse> {
         if self.status & FEATURES_OK == 0 || self.status & DRIVER_OK != 0 {
             return Err(Misuse);
         }
@@ -297,7 +297,7 @@ impl<D: VirtioDevice> State<D> {
     }
 
     fn set_up_queue(&mut self, offset: u64, value: u32) -> Result<(), Misuse> {
-        let queue = self.to_set_up()?;
+        let queue = self.being_set_up()?;
         let low = |address: &mut u64| *address = *address & !0xFFFF_FFFF | u64::from(value);
         let high = |address: &mut u64| *address = *address & 0xFFFF_FFFF | u64::from(value) << 32;
         match offset {
@@ -315,7 +315,7 @@ impl<D: VirtioDevice> State<D> {
 
     fn make_ready(&mut self, memory: &Memory) -> Result<(), Misuse> {
         let event_index = self.driver_features & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
-        let setup = self.to_set_up()?;
+        let setup = self.being_set_up()?;
         let mut queue = Queue::new(setup.max).map_err(|_| Misuse)?;
         let size = u16::try_from(setup.size).map_err(|_| Misuse)?;
         queue
