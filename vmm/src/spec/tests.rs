@@ -74,7 +74,12 @@ fn a_descriptor_has_one_use() {
 fn a_lease_is_kept_with_the_vm() {
     let vm = check(&with(r#""lease":1"#), 2).unwrap();
     assert!(vm.lease.is_some());
-    assert!(check(&with(r#""entropy":true"#), 1).unwrap().lease.is_none());
+    assert!(
+        check(&with(r#""entropy":true"#), 1)
+            .unwrap()
+            .lease
+            .is_none()
+    );
 }
 
 proptest! {
