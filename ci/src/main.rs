@@ -4,15 +4,16 @@
 //! - [`check`], [`test`]: what must hold before a change lands.
 //! - [`demo`]: a first look at Shoal.
 //! - [`program`]: benches and fuzz loops, which are programs of the `tests` crate.
-//! - [`openapi`]: writes the API's document.
+//! - [`docs`]: writes the documents that the code gives.
 //!
 //! Beneath them: [`tree`] knows where things are, [`cmd`] runs programs, [`packages`] installs Debian's.
 
 mod check;
 mod cmd;
 mod demo;
+mod docs;
 mod install;
-mod openapi;
+
 mod packages;
 mod program;
 mod style;
@@ -38,7 +39,7 @@ Usage: cargo ci COMMAND
   build             builds and lays out Shoal in target/shoal
   bench [NAME]...   measures; --list says what, -o json prints a line a figure
   fuzz [TARGET]...  feeds parsers and devices hostile input; --list says which
-  openapi           writes docs/openapi.json from the API's types
+  docs              writes what docs/ takes from the code: the REST interface, the table of states
 ";
 
 fn main() -> ExitCode {
@@ -82,7 +83,7 @@ fn run() -> Result<()> {
         "check" => check::check(&tree),
         "test" => test::test(&tree),
         "demo" => demo::demo(&tree),
-        "openapi" => openapi::write(&tree),
+        "docs" => docs::write(&tree),
         "help" => {
             print!("{HELP}");
             Ok(())

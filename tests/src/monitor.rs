@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Vm {
     program: PathBuf,
-    kernel: PathBuf,
+    kernel: File,
     wire: wire::Vm,
 }
 
@@ -41,8 +41,28 @@ impl Vm {
     }
 
     /// Any file as the guest.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
     #[must_use]
     pub fn of_file(kernel: &Path) -> Self {
+        Self::new(File::open(kernel).unwrap_or_else(|e| panic!("{}: {e}", kernel.display())))
+    }
+
+    /// Any bytes as the guest.
+    ///
+    /// # Panics
+    /// When there is no memory for them.
+    #[must_use]
+    pub fn of_bytes(kernel: &[u8]) -> Self {
+        let file =
+            rustix::fs::memfd_create("kernel", MemfdFlags::CLOEXEC).expect("there is memory");
+        let mut file = File::from(file);
+        file.write_all(kernel).expect("there is memory");
+        Self::new(file)
+    }
+
+    fn new(kernel: File) -> Self {
         let mut wire: wire::Vm = serde_json::from_value(serde_json::json!({
             "version": wire::VERSION,
             "id": "test",
@@ -55,7 +75,7 @@ impl Vm {
         wire.deadline_ms = Some(DEADLINE.as_millis() as u64);
         Self {
             program: place::program("vmm"),
-            kernel: kernel.to_owned(),
+            kernel,
             wire,
         }
     }
@@ -103,7 +123,6 @@ impl Vm {
     /// # Errors
     /// What the system refused; never what the monitor did.
     pub fn start(mut self) -> io::Result<Running> {
-        let kernel = File::open(&self.kernel)?;
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let (input_read, input) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let page = rustix::fs::memfd_create("meter", MemfdFlags::CLOEXEC)?;
@@ -120,7 +139,7 @@ impl Vm {
             .spawn()?;
         let kvm = File::options().read(true).write(true).open("/dev/kvm")?;
         let mut table = Table::default();
-        self.wire.boot.kernel = table.add(&kernel);
+        self.wire.boot.kernel = table.add(&self.kernel);
         self.wire.console = Some(wire::Console {
             output: wire::ConsoleOutput::Stream(table.add(&write)),
             input: Some(table.add(&input_read)),

@@ -232,7 +232,7 @@ impl Shoal {
     /// Adds one of the repository's guests as an image of the same name.
     pub fn add_image(&self, guest: &str) {
         let path = place::guest(guest);
-        self.ok(&["image", "add", "--name", guest, &path.to_string_lossy()]);
+        self.ok(&["image", "add", guest, &path.to_string_lossy()]);
     }
 
     /// Sends bytes to the daemon's socket and gives all that it answers.
@@ -252,6 +252,12 @@ impl Shoal {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// A request to the daemon: its answer's status, and its body as JSON (null where it is none).
+    #[must_use]
+    pub fn request(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        request(&self.socket(), method, path, body)
+    }
+
     /// What stands on the host for this daemon.
     #[must_use]
     pub fn footprint(&self) -> host::Footprint {
@@ -262,6 +268,44 @@ impl Shoal {
     #[must_use]
     pub fn monitors(&self) -> std::collections::BTreeSet<u32> {
         host::users_of(self.dir(), self.daemon.as_ref().map_or(0, Child::id))
+    }
+}
+
+/// A request to the daemon behind `socket`, for threads that have no [`Shoal`] of their own; status 0 where none answers.
+#[must_use]
+pub fn request(socket: &Path, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.write_all(
+            format!(
+                "{method} {path} HTTP/1.1\r\nHost: shoal\r\nConnection: close\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .as_bytes(),
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().unwrap_or_default();
+    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (
+        status.unwrap_or(0),
+        serde_json::from_str(body).unwrap_or(Value::Null),
+    )
+}
+
+/// Waits until `holds`, which nothing announces, is true.
+///
+/// # Panics
+/// When it is not after ten seconds.
+pub fn settles(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < until, "{what} did not come true");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -4,7 +4,10 @@
 //! a shared host's speed drifts.
 
 mod boot;
+mod create;
 mod figure;
+pub mod leak;
+pub mod recover;
 
 use anyhow::{Context, Result};
 
@@ -22,7 +25,7 @@ pub struct Bench {
 }
 
 /// Every bench.
-pub const ALL: [Bench; 1] = [boot::BENCH];
+pub const ALL: [Bench; 4] = [boot::BENCH, create::BENCH, leak::BENCH, recover::BENCH];
 
 /// The bench with this name.
 ///

@@ -1,6 +1,7 @@
 //! What is fuzzed. Each target ends in what the real program does with the bytes.
 
 mod cmdline;
+mod elf;
 mod http;
 mod spec;
 
@@ -9,7 +10,7 @@ use anyhow::{Context, Result};
 use super::Target;
 
 /// Every target.
-pub const ALL: [Target; 3] = [cmdline::TARGET, spec::TARGET, http::TARGET];
+pub const ALL: [Target; 4] = [cmdline::TARGET, spec::TARGET, http::TARGET, elf::TARGET];
 
 /// The target with this name.
 ///
