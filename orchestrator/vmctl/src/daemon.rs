@@ -17,8 +17,14 @@ use crate::place::Place;
 
 /// How long a daemon that was started may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long another's daemon may take once ours has ended.
-const PATIENCE_WITH_ANOTHER: Duration = Duration::from_secs(2);
+/// How long to wait, each time that a daemon of ours ended as it started, before it is tried again.
+const RETRIES: [Duration; 5] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(400),
+    Duration::from_millis(1000),
+];
 /// The first pause between two looks at the socket, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -63,25 +69,39 @@ pub(crate) async fn reach(place: &Place) -> Result<(), ReachError> {
     }
     let program = beside("vmd").map_err(|us| ReachError::NoProgram(place.socket.clone(), us))?;
     let log = place.dir.join("vmd.log");
-    let mut child = start(&program, place, &log)?;
-    let mut deadline = Instant::now() + PATIENCE;
-    let mut pause = PAUSE.0;
-    let mut ended = None;
-    while !answers(&place.socket).await? {
-        if ended.is_none()
-            && let Ok(Some(status)) = child.try_wait()
-        {
-            ended = Some(status);
-            deadline = deadline.min(Instant::now() + PATIENCE_WITH_ANOTHER);
+    let begun = Instant::now();
+    let mut last = Err(ReachError::Slow(log.clone()));
+    for pause in RETRIES {
+        let mut child = start(&program, place, &log)?;
+        last = answered(&place.socket, &mut child, begun, &log).await;
+        if !matches!(last, Err(ReachError::Ended { .. })) {
+            break;
         }
-        if Instant::now() > deadline {
-            return Err(match ended {
-                Some(status) => ReachError::Ended {
-                    status,
-                    reason: last_line(&log),
-                },
-                None => ReachError::Slow(log),
-            });
+        // A daemon that was killed a moment ago answers no more and still holds the directory, so that ours ended;
+        // it also ends where another command's was quicker, which will answer.
+        tokio::time::sleep(pause).await;
+        if answers(&place.socket).await? {
+            return Ok(());
+        }
+    }
+    last
+}
+
+/// Waits until somebody answers, `child` or another, or `child` has ended.
+async fn answered(
+    socket: &Path,
+    child: &mut Child,
+    begun: Instant,
+    log: &Path,
+) -> Result<(), ReachError> {
+    let mut pause = PAUSE.0;
+    while !answers(socket).await? {
+        if let Ok(Some(status)) = child.try_wait() {
+            let reason = last_line(log);
+            return Err(ReachError::Ended { status, reason });
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(ReachError::Slow(log.to_owned()));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
