@@ -1,5 +1,6 @@
 //! The daemon: started, served, ended. VMs live on.
 
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -136,8 +137,8 @@ fn bind(socket: &Path) -> std::io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-/// What a process of this daemon is set up with, before it has threads: files are for their owner alone, and there may be as many
-/// descriptors as the system lets there be.
+/// What a process of this daemon is set up with, before it has threads: files are for their owner alone, there may be as many
+/// descriptors as the system lets there be, and those that came from whoever started it go to no monitor.
 ///
 /// # Errors
 /// The operating system's.
@@ -147,5 +148,18 @@ pub fn prepare() -> std::io::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit)?;
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let Some(fd) = name
+            .to_str()
+            .and_then(|n| n.parse().ok())
+            .filter(|fd| *fd > 2)
+        else {
+            continue;
+        };
+        // SAFETY: it was open a moment ago, and no other thread is there to close it; the flag changes no other's use of it.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+    }
     Ok(())
 }

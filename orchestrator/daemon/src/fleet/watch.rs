@@ -21,6 +21,8 @@ use crate::record::Desired;
 use crate::state::Step;
 use crate::vm::Vm;
 
+/// How long a monitor may take to enter its guest; it takes milliseconds, and longer only where hundreds start at once.
+const BOOT: Duration = Duration::from_secs(60);
 /// How long a monitor that has said its last word may take to be gone; closing a VM takes some tens of milliseconds.
 const PARTING: Duration = Duration::from_secs(5);
 /// Between two looks at the meter of a monitor that was found while it boots: it has nobody to tell any more.
@@ -36,6 +38,8 @@ impl Fleet {
         socket: UnixStream,
     ) {
         let mut lines = BufReader::new(socket).lines();
+        let late = tokio::time::sleep(BOOT);
+        tokio::pin!(late);
         loop {
             tokio::select! {
                 // What it said before it was gone counts.
@@ -49,6 +53,11 @@ impl Fleet {
                     None => break,
                 },
                 () = process.gone() => break,
+                () = &mut late, if vm.status().started_at.is_none() => {
+                    let stuck = format!("the monitor did not enter its guest within {BOOT:?}");
+                    self.ended(&vm, Outcome::new(Cause::Failed, stuck));
+                    break;
+                }
             }
         }
         self.part(&vm, &process).await;
