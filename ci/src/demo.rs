@@ -4,6 +4,7 @@
 //! comes, daemon, guest and directory are gone.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -86,12 +87,27 @@ impl Demo {
     fn show(&self) -> Result<()> {
         let create = ["create", "--name", NAME, "--wait", "hello", "--wait"];
         self.vmctl(&create)?;
+        self.wait_for_greeting()?;
         self.vmctl(&["logs", NAME])?;
         self.vmctl(&["ps"])?;
         self.phases()?;
         self.vmctl(&["stop", NAME])?;
         self.vmctl(&["logs", "--tail", "1", NAME])?;
         self.vmctl(&["rm", NAME])
+    }
+
+    /// A VM runs a little before its program has said anything.
+    fn wait_for_greeting(&self) -> Result<()> {
+        let mut follow = self
+            .command(&["logs", "--follow", NAME])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut console = BufReader::new(follow.stdout.take().context("its output is a pipe")?);
+        let read = console.read_line(&mut String::new());
+        follow.kill()?;
+        follow.wait()?;
+        ensure!(read? > 0, "the guest ended without a word");
+        Ok(())
     }
 
     /// Where the time of the boot went, as bars.

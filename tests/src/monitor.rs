@@ -131,12 +131,6 @@ impl Vm {
 
         let launched = Instant::now();
         self.wire.launched_at_ns = Some(meter::monotonic_ns());
-        let child = Command::new(&self.program)
-            .args(["--spec-fd", "0"])
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
         let kvm = File::options().read(true).write(true).open("/dev/kvm")?;
         let mut table = Table::default();
         self.wire.boot.kernel = table.add(&self.kernel);
@@ -146,7 +140,14 @@ impl Vm {
         });
         self.wire.meter = Some(table.add(&page));
         self.wire.kvm = Some(table.add(&kvm));
+        // Before there is anybody to read it: a busy host is in no hurry to come back to us.
         launch::send(&mut ours, &self.wire, &table.0).map_err(io::Error::other)?;
+        let child = Command::new(&self.program)
+            .args(["--spec-fd", "0"])
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
         let until = launched + Duration::from_millis(self.wire.deadline_ms.unwrap_or(0)) + GRACE;
         Ok(Running {
             child,

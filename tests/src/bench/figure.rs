@@ -57,10 +57,11 @@ impl Figure {
         self
     }
 
-    /// Its value as a part of the reference's.
+    /// Its value as a part of the reference's; none of nothing.
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
-        self.reference.map(|(_, value)| self.value / value)
+        let (_, reference) = self.reference?;
+        (reference != 0.0).then(|| self.value / reference)
     }
 
     /// One line of JSON.

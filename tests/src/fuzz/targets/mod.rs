@@ -4,13 +4,20 @@ mod cmdline;
 mod elf;
 mod http;
 mod spec;
+mod virtqueue;
 
 use anyhow::{Context, Result};
 
 use super::Target;
 
 /// Every target.
-pub const ALL: [Target; 4] = [cmdline::TARGET, spec::TARGET, http::TARGET, elf::TARGET];
+pub const ALL: [Target; 5] = [
+    cmdline::TARGET,
+    spec::TARGET,
+    http::TARGET,
+    elf::TARGET,
+    virtqueue::TARGET,
+];
 
 /// The target with this name.
 ///
