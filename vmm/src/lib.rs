@@ -33,3 +33,4 @@ pub mod process;
 pub mod spec;
 mod sync;
 pub mod virtio;
+mod words;

@@ -45,6 +45,21 @@ fn holes_in_memory_read_all_ones_and_take_writes() {
 }
 
 #[test]
+fn memory_is_all_there_from_the_first_instruction_on() {
+    // mov ebx, 0xBFF00000; mov dword [ebx], 0x12345678; inc dword [ebx]; cmp dword [ebx], 0x12345679; jne 2f;
+    // mov esi, ebx; lea edi, [ebx + 0x100]; mov ecx, 64; rep movsd; cmp dword [ebx + 0x100], 0x12345679; je 3f;
+    // 2: cli; hlt; 3:
+    let code = exit_7_after(&[
+        0xBB, 0, 0, 0xF0, 0xBF, 0xC7, 0x03, 0x78, 0x56, 0x34, 0x12, 0xFF, 0x03, 0x81, 0x3B, 0x79,
+        0x56, 0x34, 0x12, 0x75, 0x1B, 0x89, 0xDE, 0x8D, 0xBB, 0, 1, 0, 0, 0xB9, 64, 0, 0, 0, 0xF3,
+        0xA5, 0x81, 0xBB, 0, 1, 0, 0, 0x79, 0x56, 0x34, 0x12, 0x74, 0x02, 0xFA, 0xF4,
+    ]);
+    let ended = Vm::code(&code).with(|vm| vm.memory_mib = 4096).run();
+    assert_eq!(ended.outcome, Outcome::exit(7));
+    assert_eq!(ended.reading.counter(Counter::Unclaimed), 0);
+}
+
+#[test]
 fn a_flood_on_the_serial_port_keeps_its_newest() {
     // mov dx, 0x3F8; mov ecx, 20000; 1: mov al, cl; out dx, al; dec ecx; jnz 1b
     let code = exit_7_after(&[

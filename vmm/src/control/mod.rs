@@ -52,6 +52,7 @@ pub use socket::{Socket, SocketError};
 
 use crate::meter::{Reading, State};
 use crate::spec::{self, VmId};
+use crate::words::words;
 
 /// The machine, as the control API drives it.
 ///
@@ -109,13 +110,7 @@ impl Refusal {
     /// The error and its sources, one after the other.
     #[must_use]
     pub fn of(error: &dyn std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut next = error.source();
-        while let Some(source) = next {
-            text = format!("{text}: {source}");
-            next = source.source();
-        }
-        Self(text)
+        Self(words(error))
     }
 }
 

@@ -12,6 +12,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::arch::x86_64::regs;
 use crate::machine::kick::{self, Kickable};
 use crate::machine::memory;
+use crate::machine::slots::Slots;
 use crate::spec::MemorySize;
 
 /// Turns of the loop, of two instructions each: 23 ms where each takes 0.23 µs, 30 µs on hardware.
@@ -53,7 +54,7 @@ pub fn ring0_is_emulated(kvm: &Kvm) -> Result<bool, Ring0Error> {
     // The least size there is.
     let size = MemorySize::from_mib(MemorySize::MIN_MIB).unwrap_or_else(|_| unreachable!());
     let memory = memory::create(size)?;
-    memory::attach(&vm, &memory)?;
+    let _slots = Slots::attach(&vm, &memory, 0)?;
     let written = memory.write_slice(&code, GuestAddress(u64::from(CODE)));
     written.map_err(|_| Ring0Error::Lost)?;
     let vcpu = vm.create_vcpu(0)?;

@@ -1,4 +1,4 @@
-//! Guest memory: a memfd, shared, in one or two slots around the hole below 4 GiB; and the boot module, a
+//! Guest memory: a memfd, shared, in one or two regions around the hole below 4 GiB; and the boot module, a
 //! read-only slot on the image's own file.
 //!
 //! Nothing here is in proportion to the memory's size: pages come when they are first touched.
@@ -13,18 +13,13 @@ use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags};
-use vm_memory::{
-    Address, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
-    MemoryRegionAddress,
-};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
+use super::slots;
 use crate::spec::MemorySize;
 
 /// A guest's memory; cheap to clone, all clones are the same memory.
 pub type Memory = GuestMemoryMmap<()>;
-
-/// The slot of the boot module; RAM has those before it.
-const MODULE_SLOT: u32 = 2;
 
 /// Guest memory could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -80,36 +75,6 @@ pub fn create(size: MemorySize) -> Result<Memory, MemoryError> {
     Memory::from_ranges_with_files(parts).map_err(MemoryError::Map)
 }
 
-/// Gives a VM its memory. To be called before the VM has an interrupt controller: each slot costs
-/// milliseconds afterwards.
-///
-/// # Errors
-/// [`MemoryError::Slot`].
-pub(crate) fn attach(vm: &VmFd, memory: &Memory) -> Result<(), MemoryError> {
-    for (slot, region) in (0..).zip(memory.iter()) {
-        let host = region
-            .get_host_address(MemoryRegionAddress(0))
-            .map_or(0, |at| at as u64);
-        let description = kvm_userspace_memory_region {
-            slot,
-            flags: 0,
-            guest_phys_addr: region.start_addr().raw_value(),
-            memory_size: region.len(),
-            userspace_addr: host,
-        };
-        set_slot(vm, description)?;
-    }
-    Ok(())
-}
-
-fn set_slot(vm: &VmFd, description: kvm_userspace_memory_region) -> Result<(), MemoryError> {
-    // SAFETY: the mapping behind the slot is kept by the machine, which drops the VM first.
-    unsafe { vm.set_user_memory_region(description) }.map_err(|source| MemoryError::Slot {
-        slot: description.slot,
-        source,
-    })
-}
-
 /// A read-only mapping of an image's file, which the guest sees at [`layout::MODULE_START`].
 #[derive(Debug)]
 pub(crate) struct BootModule {
@@ -121,11 +86,16 @@ pub(crate) struct BootModule {
 unsafe impl Send for BootModule {}
 
 impl BootModule {
-    /// Maps the file's `size` bytes into the guest; `None` where they are too many or none.
+    /// Maps the file's `size` bytes into the guest, as slot number `slot`; `None` where they are too many or none.
     ///
     /// # Errors
     /// [`MemoryError`].
-    pub(crate) fn attach(vm: &VmFd, file: &File, size: u64) -> Result<Option<Self>, MemoryError> {
+    pub(crate) fn attach(
+        vm: &VmFd,
+        slot: u32,
+        file: &File,
+        size: u64,
+    ) -> Result<Option<Self>, MemoryError> {
         if size == 0 || size > layout::MODULE_MAX {
             return Ok(None);
         }
@@ -143,10 +113,10 @@ impl BootModule {
         }
         .map_err(|e| MemoryError::Module(e.into()))?;
         let module = Self { at, mapped };
-        set_slot(
+        slots::set(
             vm,
             kvm_userspace_memory_region {
-                slot: MODULE_SLOT,
+                slot,
                 flags: KVM_MEM_READONLY,
                 guest_phys_addr: layout::MODULE_START,
                 memory_size: mapped as u64,

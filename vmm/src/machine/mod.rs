@@ -15,7 +15,7 @@
 //! Set-up is in the order that KVM is fast in: memory slots, then interrupt controller, then virtual CPUs and
 //! doorbells (each slot costs milliseconds once there is one of the others).
 //!
-//! - [`memory`]: guest memory and the boot module.
+//! - [`memory`]: guest memory and the boot module. [`slots`]: what KVM is told of it, and when.
 //! - [`vcpu`], [`exits`], [`kick`], [`gate`]: virtual CPUs, and how they are told what to do.
 //! - [`devices`]: which devices a description asks for, and where they are.
 //! - [`watch`]: notices a VM that nothing can wake.
@@ -27,6 +27,7 @@ mod exits;
 pub(crate) mod gate;
 pub(crate) mod kick;
 pub mod memory;
+pub(crate) mod slots;
 mod vcpu;
 mod watch;
 
@@ -50,6 +51,7 @@ use devices::{Devices, DevicesError};
 use end::End;
 use gate::{Gate, Order};
 use memory::{BootModule, MemoryError};
+use slots::Slots;
 use vcpu::{Setup, Shared, Stance, Vcpu};
 use watch::Watch;
 
@@ -103,8 +105,9 @@ pub struct Machine {
     shared: Arc<Shared>,
     watch: Watch,
     halted: bool,
+    slots: Slots,
     _module: Option<BootModule>,
-    _vm: Arc<VmFd>,
+    vm: Arc<VmFd>,
 }
 
 impl Machine {
@@ -128,8 +131,8 @@ impl Machine {
         let memory = memory::create(vm.memory)?;
         let kernel = File::from(vm.boot.kernel);
         let image = elf::parse(&kernel, &elf::Bounds::of_memory(vm.memory.bytes()))?;
-        memory::attach(&fd, &memory)?;
-        let module = BootModule::attach(&fd, &kernel, image.file_size)?;
+        let slots = Slots::attach(&fd, &memory, image.end())?;
+        let module = BootModule::attach(&fd, slots.next(), &kernel, image.file_size)?;
         load::image(&memory, &kernel, &image)?;
         meter.reach(Phase::Loaded);
 
@@ -155,6 +158,7 @@ impl Machine {
             ports,
             mmio,
             memory,
+            rest: slots.rest(),
             kvm,
         });
         let events = EventLoop::new(devices.subscribers())
@@ -167,8 +171,9 @@ impl Machine {
             shared: Arc::clone(&shared),
             watch: Watch::default(),
             halted: false,
+            slots,
             _module: module,
-            _vm: fd,
+            vm: fd,
         };
         let setup = Setup {
             cpuid: Arc::new(cpuid),
@@ -190,6 +195,8 @@ impl Machine {
     pub fn start(&mut self) {
         self.devices.each(|device| device.start());
         self.go();
+        // Only now: the guest needs the processor more than its slots need it.
+        self.slots.tell_rest(&self.vm, &self.shared.end);
     }
 
     /// Stops virtual CPUs and devices; when this returns they stand. From running.

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use abi::layout;
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::MachineError;
 use super::end::End;
@@ -24,6 +25,7 @@ use super::exits;
 use super::gate::Gate;
 use super::kick::{self, Kickable};
 use super::memory::Memory;
+use super::slots::Rest;
 use crate::arch::x86_64::regs::RFLAGS_IF;
 use crate::arch::x86_64::{cpuid, msrs, regs};
 use crate::bus::Bus;
@@ -54,6 +56,7 @@ pub(super) struct Shared {
     pub(super) ports: Bus,
     pub(super) mmio: Bus,
     pub(super) memory: Memory,
+    pub(super) rest: Arc<Rest>,
     /// To measure this host with, should an instruction fail.
     pub(super) kvm: Kvm,
 }
@@ -220,6 +223,7 @@ impl Runner<'_> {
             } else if self.index == 0 {
                 shared.meter.reach_at(Phase::Entered, entering);
             }
+            let all_ram = shared.rest.is_known();
             let exit = self.vcpu.vcpu().run();
             left_guest = Some(monotonic_ns());
             let outcome = match exit {
@@ -235,12 +239,12 @@ impl Runner<'_> {
                 }
                 Ok(VcpuExit::MmioWrite(address, data)) => {
                     shared.meter.add(Counter::ExitMmio, 1);
-                    claimed(shared, shared.mmio.write(address, data));
+                    claimed(shared, write_memory(shared, address, data));
                     None
                 }
                 Ok(VcpuExit::MmioRead(address, data)) => {
                     shared.meter.add(Counter::ExitMmio, 1);
-                    claimed(shared, shared.mmio.read(address, data));
+                    claimed(shared, read_memory(shared, address, data));
                     None
                 }
                 Ok(VcpuExit::Hlt) => {
@@ -254,6 +258,11 @@ impl Runner<'_> {
                 }
                 // A processor that was just started by its SIPI.
                 Err(error) if error.errno() == libc::EAGAIN => None,
+                // An access to RAM that KVM did not know yet, perhaps: once it does, the same instruction says.
+                Ok(VcpuExit::InternalError) if !all_ram => {
+                    shared.rest.wait();
+                    None
+                }
                 other => {
                     shared.meter.add(Counter::ExitOther, 1);
                     let last = exits::Last::of(other);
@@ -270,6 +279,37 @@ impl Runner<'_> {
 fn claimed(shared: &Shared, claimed: bool) {
     if !claimed {
         shared.meter.add(Counter::Unclaimed, 1);
+    }
+}
+
+/// Reads where KVM knows no RAM: from a device, or from RAM that it did not know yet.
+fn read_memory(shared: &Shared, address: u64, data: &mut [u8]) -> bool {
+    shared.mmio.read(address, data) || {
+        let early = shared
+            .memory
+            .read_slice(data, GuestAddress(address))
+            .is_ok();
+        if early {
+            shared.rest.wait();
+        } else {
+            // A part of it may have been read.
+            data.fill(0xFF);
+        }
+        early
+    }
+}
+
+/// Writes where KVM knows no RAM: to a device, or to RAM that it did not know yet.
+fn write_memory(shared: &Shared, address: u64, data: &[u8]) -> bool {
+    shared.mmio.write(address, data) || {
+        let early = shared
+            .memory
+            .write_slice(data, GuestAddress(address))
+            .is_ok();
+        if early {
+            shared.rest.wait();
+        }
+        early
     }
 }
 

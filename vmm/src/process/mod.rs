@@ -25,6 +25,7 @@ use crate::launch::{self, Event};
 use crate::meter::{Meter, Phase, monotonic_ns};
 use crate::outcome::{Cause, Outcome};
 use crate::spec::Vm;
+use crate::words::words;
 use supervisor::Supervisor;
 
 /// The exit status of a VM that did not end by the guest's own.
@@ -91,17 +92,6 @@ fn probe() -> ExitCode {
 fn fail(text: &str) -> ExitCode {
     eprintln!("vmm: {text}");
     ExitCode::from(FAILURE)
-}
-
-/// An error with its sources.
-fn words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }
 
 fn failed(error: &dyn std::error::Error) -> Outcome {
