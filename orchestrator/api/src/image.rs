@@ -20,6 +20,18 @@ pub struct Image {
     pub added_at: Timestamp,
     /// How many VMs use it; one that is used cannot be removed.
     pub used_by: u32,
+    /// What booting it takes; left out of lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<ImageBoot>,
+}
+
+/// What booting an image takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct ImageBoot {
+    /// Guest-physical address at which its monitor enters it.
+    pub entry: u64,
+    /// Bytes from the start of memory to the end of its last segment: a VM needs more than this.
+    pub memory_bytes: u64,
 }
 
 /// `POST /v1/images?name=`

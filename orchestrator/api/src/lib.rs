@@ -17,7 +17,7 @@ pub use client::{Bytestream, Client, ClientError, Events};
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{Event, EventKind, EventsQuery, VmRef};
 pub use host::{Host, Version, VmCounts};
-pub use image::{AddImageQuery, Collected, Image};
+pub use image::{AddImageQuery, Collected, Image, ImageBoot};
 pub use vm::{
     BootPhase, Cause, CreateVm, ListQuery, LogsQuery, Metrics, Outcome, RemoveQuery, StopVm, Until,
     VcpuTime, Vm, VmState, WaitQuery,

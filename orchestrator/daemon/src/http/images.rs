@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{AddImageQuery, Collected, ErrorBody, ErrorCode, Image};
+use api::{AddImageQuery, Collected, ErrorBody, ErrorCode, Image, ImageBoot};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -68,7 +68,7 @@ pub(super) async fn add(
     Ok((StatusCode::CREATED, Json(shown(added.image, &users))))
 }
 
-/// Tells of one image.
+/// Tells of one image, and what booting it takes.
 #[utoipa::path(get, path = "/v1/images/{image}", tag = "images", params(("image" = String, Path)), responses(
     (status = 200, body = Image),
     (status = 404, body = ErrorBody),
@@ -79,7 +79,14 @@ pub(super) async fn inspect(
 ) -> Result<Json<Image>, ApiError> {
     let users = app.fleet.image_users();
     let found = store(&app, move |store| store.inspect(&image)).await??;
-    Ok(Json(shown(found.image, &users)))
+    let boot = ImageBoot {
+        entry: found.elf.entry,
+        memory_bytes: found.elf.memory,
+    };
+    Ok(Json(Image {
+        boot: Some(boot),
+        ..shown(found.image, &users)
+    }))
 }
 
 /// Takes a name away, or, given a digest, all names of that image. Its bytes go with the last name. One that VMs use keeps its
@@ -160,6 +167,7 @@ fn shown(image: images::Image, users: &std::collections::HashMap<String, Vec<Str
         kind: "elf".to_owned(),
         added_at: image.created,
         used_by: u32::try_from(used_by).unwrap_or(u32::MAX),
+        boot: None,
         digest,
     }
 }

@@ -157,6 +157,19 @@ async fn an_image_that_vms_use_stays() {
 }
 
 #[tokio::test]
+async fn an_image_tells_what_booting_it_takes() {
+    let daemon = Daemon::start().await;
+    let image = daemon.client().image("app").await.unwrap();
+    // As the harness makes it: four bytes at the first mebibyte.
+    let expected = api::ImageBoot {
+        entry: 0x10_0000,
+        memory_bytes: 0x10_0004,
+    };
+    assert_eq!(image.boot, Some(expected));
+    assert_eq!(daemon.client().images().await.unwrap()[0].boot, None);
+}
+
+#[tokio::test]
 async fn fifty_at_once_all_run_and_leave_nothing() {
     let daemon = Daemon::start().await;
     let creating: Vec<_> = (0..50)

@@ -42,7 +42,7 @@ pub(crate) fn page(image: &Image, now: Timestamp, style: Style) -> String {
         n => format!("by {n} VMs"),
     };
     let added = format!("{:.6}  ({} ago)", image.added_at, age(image.added_at, now));
-    let rows = [
+    let mut rows = vec![
         ("digest", image.digest.clone()),
         ("kind", image.kind.clone()),
         (
@@ -52,6 +52,14 @@ pub(crate) fn page(image: &Image, now: Timestamp, style: Style) -> String {
         ("added", added),
         ("used", used),
     ];
+    if let Some(boot) = image.boot {
+        rows.push(("entry", format!("{:#x}", boot.entry)));
+        let least = boot.memory_bytes;
+        rows.push((
+            "memory",
+            format!("more than {}  ({least} bytes)", bytes(least)),
+        ));
+    }
     for (what, value) in rows {
         let _ = writeln!(page, "  {} {value}", style.dim(&format!("{what:<11}")));
     }

@@ -1,7 +1,8 @@
 //! What people see.
 
 use api::{
-    BootPhase, Cause, Event, EventKind, Image, Metrics, Outcome, VcpuTime, Vm, VmRef, VmState,
+    BootPhase, Cause, Event, EventKind, Image, ImageBoot, Metrics, Outcome, VcpuTime, Vm, VmRef,
+    VmState,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -184,10 +185,15 @@ fn an_image_is_a_line_a_name() {
         kind: "elf".into(),
         added_at: at(0),
         used_by: 1,
+        boot: Some(ImageBoot {
+            entry: 0x10_0000,
+            memory_bytes: 5 << 20,
+        }),
     };
     let nameless = Image {
         names: vec![],
         used_by: 0,
+        boot: None,
         ..image.clone()
     };
     let text = images::table(&[image.clone(), nameless.clone()], at(60_000), PLAIN);
@@ -204,7 +210,20 @@ fn an_image_is_a_line_a_name() {
         page.contains(&image.digest) && page.contains("by 1 VM"),
         "{page}"
     );
-    assert!(images::page(&nameless, at(0), PLAIN).starts_with("<none>"));
+    for line in [
+        "  entry       0x100000",
+        "  memory      more than 5.0 MiB  (5242880 bytes)",
+    ] {
+        assert!(
+            page.lines().any(|l| l == line),
+            "{line:?} is not in\n{page}"
+        );
+    }
+    let page = images::page(&nameless, at(0), PLAIN);
+    assert!(
+        page.starts_with("<none>") && !page.contains("entry"),
+        "{page}"
+    );
 }
 
 #[test]
