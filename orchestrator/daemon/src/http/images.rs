@@ -104,7 +104,8 @@ pub(super) async fn remove(
     let removing = app.fleet.change_images(move |users| {
         let users = users.clone();
         spawn_blocking(move || {
-            let found = images.inspect(&image)?.image;
+            // Not inspected: a damaged one goes too.
+            let found = images.find(&image)?;
             let by_name = image
                 .parse::<ImageName>()
                 .is_ok_and(|name| found.names.contains(&name));

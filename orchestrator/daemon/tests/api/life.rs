@@ -170,6 +170,21 @@ async fn an_image_tells_what_booting_it_takes() {
 }
 
 #[tokio::test]
+async fn a_damaged_image_is_told_and_can_be_removed() {
+    use std::os::unix::fs::PermissionsExt;
+    let daemon = Daemon::start().await;
+    let client = daemon.client();
+    let digest = client.image("app").await.unwrap().digest;
+    let file = daemon.dir.path().join("images/blobs").join(&digest);
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(&file, "no program any more").unwrap();
+    let damaged = client.image("app").await.unwrap_err();
+    assert!(damaged.to_string().contains("damaged"), "{damaged}");
+    client.remove_image("app").await.unwrap();
+    assert!(client.images().await.unwrap().is_empty() && !file.exists());
+}
+
+#[tokio::test]
 async fn fifty_at_once_all_run_and_leave_nothing() {
     let daemon = Daemon::start().await;
     let creating: Vec<_> = (0..50)
