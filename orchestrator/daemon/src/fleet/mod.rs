@@ -66,7 +66,7 @@ struct Table {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FindError {
     /// None.
-    #[error("there is no VM {0:?}: `GET /v1/vms?all=true` lists all that there are")]
+    #[error("there is no VM {0:?}")]
     Unknown(String),
     /// Several.
     #[error("{count} VMs have ids that begin with {prefix:?}: give more digits")]
