@@ -1,13 +1,14 @@
 //! Memory slots: what KVM is told of guest memory, and when.
 //!
 //! ```text
-//!                 before the boot                      while it boots
+//!                 before the boot                 HEAD_START later, or when it is wanted
 //!   low RAM up to AT_ONCE, or the image's end   |   what is left below and above the hole
 //! ```
 //!
-//! Where KVM shadows page tables, a slot costs time in proportion to its size: milliseconds a GiB. So a guest starts on the
-//! first part, and a thread adds the rest meanwhile. A guest that is faster meets RAM that KVM does not know
-//! yet. It can only be the guest's own first write that gives such RAM a meaning, and that write, like any access, exits:
+//! Where KVM shadows page tables, a slot costs time in proportion to its size: milliseconds a GiB, in which the guest's own page
+//! faults wait too. So a guest starts on the first part, and a thread adds the rest when the boot is over. A guest that is
+//! faster meets RAM that KVM does not know yet. It can only be the guest's own first write that gives such RAM a meaning, and that
+//! write, like any access, exits:
 //!
 //! - an access that KVM can emulate exits as MMIO: it waits for the rest, and is then carried out on the same memory;
 //! - one that it cannot emulate is an emulation failure: it waits for the rest, and is tried again.
@@ -17,6 +18,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
@@ -32,6 +34,8 @@ use crate::words::words;
 const AT_ONCE: u64 = 256 << 20;
 /// Slots end at huge pages, so that KVM can still use those.
 const ALIGNMENT: u64 = 2 << 20;
+/// How long a guest boots undisturbed.
+const HEAD_START: Duration = Duration::from_millis(20);
 /// Bytes of the thread's stack: it makes system calls alone.
 const STACK: usize = 64 << 10;
 
@@ -47,9 +51,19 @@ pub(crate) struct Slots {
 #[derive(Debug)]
 pub(crate) struct Rest {
     known: AtomicBool,
-    /// For those who wait.
-    waited: Mutex<()>,
+    wish: Mutex<Wish>,
     changed: Condvar,
+}
+
+/// When the rest is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// After the head start.
+    Later,
+    /// A virtual CPU waits.
+    Now,
+    /// The VM is over.
+    Never,
 }
 
 impl Slots {
@@ -67,7 +81,7 @@ impl Slots {
             left,
             rest: Arc::new(Rest {
                 known: AtomicBool::new(known),
-                waited: Mutex::default(),
+                wish: Mutex::new(Wish::Later),
                 changed: Condvar::new(),
             }),
             thread: None,
@@ -93,7 +107,9 @@ impl Slots {
         }
         let (vm, rest, its_end) = (Arc::clone(vm), self.rest(), Arc::clone(end));
         let work = move || {
-            if let Err(error) = left.into_iter().try_for_each(|slot| set(&vm, slot)) {
+            if rest.head_start() != Wish::Never
+                && let Err(error) = left.into_iter().try_for_each(|slot| set(&vm, slot))
+            {
                 its_end.report(Outcome::new(Cause::Failed, words(&error)));
             }
             rest.tell();
@@ -116,6 +132,7 @@ impl Slots {
 impl Drop for Slots {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
+            self.rest.wish(Wish::Never);
             // It panics in tests only, which then see that.
             let _ = thread.join();
         }
@@ -130,17 +147,27 @@ impl Rest {
 
     /// Waits until [`Self::is_known`]; some ten milliseconds at most.
     pub(crate) fn wait(&self) {
-        let mut waited = lock(&self.waited);
-        while !self.is_known() {
-            waited = self
-                .changed
-                .wait(waited)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        self.wish(Wish::Now);
+        let wish = lock(&self.wish);
+        let known = self.changed.wait_while(wish, |_| !self.is_known());
+        drop(known.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn wish(&self, wish: Wish) {
+        *lock(&self.wish) = wish;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the head start to be over or a wish, and gives the wish.
+    fn head_start(&self) -> Wish {
+        let later = |wish: &mut Wish| *wish == Wish::Later;
+        let wish = lock(&self.wish);
+        let woken = self.changed.wait_timeout_while(wish, HEAD_START, later);
+        *woken.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn tell(&self) {
-        let _waited = lock(&self.waited);
+        let _wish = lock(&self.wish);
         self.known.store(true, Ordering::Release);
         self.changed.notify_all();
     }
