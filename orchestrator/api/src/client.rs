@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::listening::Listening;
 use crate::{
     Collected, CreateVm, ErrorBody, ErrorDetail, Event, Host, Image, LogsQuery, StopVm, Until,
     Version, Vm,
@@ -258,7 +259,8 @@ impl Client {
                     socket: self.socket.clone(),
                     source,
                 })?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        let stream = TokioIo::new(Listening(stream));
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
             .await
             .map_err(broken)?;
         // Ends with the answer's body: nothing is kept for another request.

@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod host;
 mod image;
+mod listening;
 mod vm;
 
 pub use client::{Bytestream, Client, ClientError, Events};

@@ -103,6 +103,34 @@ async fn an_image_that_cannot_boot_is_refused_and_not_kept() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_heard_however_much_was_still_to_be_sent() {
+    use futures::{StreamExt, stream};
+    let daemon = Daemon::start().await;
+    // More than a socket holds: the daemon has closed before it is all written, if it ever is.
+    let chunk = bytes::Bytes::from(vec![0; 64 << 10]);
+    let endless = || stream::repeat(chunk.clone()).map(Ok);
+    let name = daemon.client().add_image("Not A Name", endless()).await;
+    let refusal = name.unwrap_err();
+    let refusal = refusal.refusal().expect("an answer");
+    assert_eq!(refusal.code, api::ErrorCode::BadRequest);
+    assert!(refusal.message.contains("Not A Name"), "{refusal:?}");
+    let nobody = daemon.client().console("nobody", endless()).await;
+    let refusal = nobody.unwrap_err();
+    let refusal = refusal.refusal().expect("an answer");
+    assert_eq!(refusal.code, api::ErrorCode::NotFound);
+    let large = daemon
+        .client()
+        .create(&api::CreateVm {
+            args: vec!["x".repeat(8 << 20)],
+            ..request("web", &[])
+        })
+        .await
+        .unwrap_err();
+    let refusal = large.refusal().expect("an answer");
+    assert_eq!(refusal.code, api::ErrorCode::TooLarge);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_during_a_create_leaves_the_vm() {
     let daemon = Daemon::start().await;
     let mut events = daemon.client().events(None).await.unwrap();
