@@ -25,6 +25,8 @@ const RETRIES: [Duration; 5] = [
     Duration::from_millis(400),
     Duration::from_millis(1000),
 ];
+/// A log with more bytes is put aside before a daemon is started, in place of the one that was put aside before it.
+const LOG_BYTES: u64 = 4 << 20;
 /// The first pause between two looks at the socket, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -139,6 +141,7 @@ fn start(program: &Path, place: &Place, log: &Path) -> Result<Child, ReachError>
         .mode(0o700)
         .create(&place.dir)
         .map_err(|e| ReachError::Directory(place.dir.clone(), e))?;
+    put_aside(log).map_err(|e| ReachError::Log(log.to_owned(), e))?;
     let (out, err) = OpenOptions::new()
         .create(true)
         .append(true)
@@ -173,9 +176,39 @@ fn start(program: &Path, place: &Place, log: &Path) -> Result<Child, ReachError>
         .map_err(|e| ReachError::Spawn(program.to_owned(), e))
 }
 
+/// Makes room for a new log where the old one is long.
+fn put_aside(log: &Path) -> io::Result<()> {
+    match fs::metadata(log) {
+        Ok(old) if old.len() > LOG_BYTES => fs::rename(log, log.with_extension("log.old")),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 fn last_line(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().rfind(|line| !line.trim().is_empty());
     line.unwrap_or("it said nothing").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_log_is_put_aside_and_a_short_one_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("vmd.log");
+        let old = dir.path().join("vmd.log.old");
+        put_aside(&log).unwrap();
+        for _ in 0..2 {
+            fs::write(&log, vec![b'x'; LOG_BYTES as usize]).unwrap();
+            put_aside(&log).unwrap();
+            assert!(log.exists());
+            fs::write(&log, vec![b'x'; LOG_BYTES as usize + 1]).unwrap();
+            put_aside(&log).unwrap();
+            assert!(!log.exists() && old.exists());
+        }
+    }
 }
