@@ -70,6 +70,24 @@ impl ClientError {
         matches!(self, Self::Connect { .. })
     }
 
+    /// Whether the daemon went away, before the request or in the middle of it; that ends no VM.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
+            ),
+            // What is no HTTP at all would be none the next time either.
+            Self::Broken(source) => source
+                .downcast_ref::<hyper::Error>()
+                .is_some_and(|e| !e.is_parse() && !e.is_user()),
+            _ => false,
+        }
+    }
+
     /// What the daemon said, where it spoke.
     #[must_use]
     pub fn refusal(&self) -> Option<&ErrorDetail> {

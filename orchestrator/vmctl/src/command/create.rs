@@ -62,7 +62,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
         Wait::Exit => (Until::Ended, "to end"),
     };
     let bar = progress::waiting(&format!("waiting for {} {what}", vm.name));
-    let vm = progress::shown(&context.output, &bar, client.wait(&vm.id, until)).await?;
+    let vm = progress::shown(&context.output, &bar, context.wait(&vm.id, until)).await?;
     context.output.result(&vm, String::new)?;
     if remove_it && vm.state.is_ended() {
         client.remove(&vm.id, true).await?;

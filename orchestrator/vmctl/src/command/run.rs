@@ -90,7 +90,7 @@ async fn attach(
             () = &mut input, if input_open => input_open = false,
         }
     }
-    Ok(client.wait(&vm.id, Until::Ended).await?)
+    context.wait(&vm.id, Until::Ended).await
 }
 
 /// Follows the console: from its beginning, or after the last `tail` lines.

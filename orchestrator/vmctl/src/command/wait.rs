@@ -17,8 +17,7 @@ pub(crate) struct Args {
 
 /// Waits for them.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
-    let client = context.client().await?;
-    let wait = async |vm: String| Ok(client.wait(&vm, Until::Ended).await?);
+    let wait = async |vm: String| context.wait(&vm, Until::Ended).await;
     each(context, &args.vms, "waiting", wait, |_, vm| {
         Some(exit_status(vm).to_string())
     })
