@@ -8,6 +8,7 @@
 //! | `say TEXT` | writes TEXT and a line's end, then as without |
 //! | `echo` | writes what it reads |
 //! | `deaf` | as without, but does not listen when asked to shut down |
+//! | `stuck` | is never entered |
 //! | `crash` | the monitor dies without a word |
 
 use std::fs::File;
@@ -50,6 +51,11 @@ fn main() {
     if words == ["crash"] {
         eprintln!("no machine here");
         std::process::exit(3);
+    }
+    if words == ["stuck"] {
+        loop {
+            std::thread::park();
+        }
     }
     meter.reach(Phase::Entered);
     meter.set_state(State::Running);

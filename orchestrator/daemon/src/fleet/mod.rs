@@ -19,6 +19,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use api::{EventKind, VmCounts};
 use tokio::sync::{RwLock, Semaphore};
@@ -33,6 +34,9 @@ use crate::host::HostFacts;
 use crate::store::journal::Journal;
 use crate::vm::Vm;
 
+/// How long a monitor may take to enter its guest; it takes milliseconds, and longer only where hundreds start at once.
+const BOOT: Duration = Duration::from_secs(60);
+
 /// All VMs, and what making one takes.
 #[derive(Debug)]
 pub struct Fleet {
@@ -44,6 +48,8 @@ pub struct Fleet {
     pub images: Arc<images::Store>,
     /// What the host has.
     pub host: HostFacts,
+    /// How long a monitor may take to enter its guest, from its start or from when it was found again.
+    pub boot_limit: Duration,
     journal: Journal,
     table: Mutex<Table>,
     /// Read while an image becomes one that a VM uses; written while images are removed.
@@ -106,6 +112,7 @@ impl Fleet {
                 .ok(),
             launches: Semaphore::new(2 * host.cpus as usize),
             host,
+            boot_limit: BOOT,
         })
     }
 

@@ -21,8 +21,6 @@ use crate::record::Desired;
 use crate::state::Step;
 use crate::vm::Vm;
 
-/// How long a monitor may take to enter its guest; it takes milliseconds, and longer only where hundreds start at once.
-const BOOT: Duration = Duration::from_secs(60);
 /// How long a monitor that has said its last word may take to be gone; closing a VM takes some tens of milliseconds.
 const PARTING: Duration = Duration::from_secs(5);
 /// Between two looks at the meter of a monitor that was found while it boots: it has nobody to tell any more.
@@ -38,7 +36,7 @@ impl Fleet {
         socket: UnixStream,
     ) {
         let mut lines = BufReader::new(socket).lines();
-        let late = tokio::time::sleep(BOOT);
+        let late = tokio::time::sleep(self.boot_limit);
         tokio::pin!(late);
         loop {
             tokio::select! {
@@ -54,8 +52,7 @@ impl Fleet {
                 },
                 () = process.gone() => break,
                 () = &mut late, if vm.status().started_at.is_none() => {
-                    let stuck = format!("the monitor did not enter its guest within {BOOT:?}");
-                    self.ended(&vm, Outcome::new(Cause::Failed, stuck));
+                    self.give_up(&vm, &process);
                     break;
                 }
             }
@@ -67,6 +64,8 @@ impl Fleet {
 
     /// Watches a monitor that an earlier daemon started.
     pub(super) async fn watch_found(self: Arc<Self>, vm: Arc<Vm>, process: Arc<Process>) {
+        let late = tokio::time::sleep(self.boot_limit);
+        tokio::pin!(late);
         loop {
             match metrics::read(vm.folder()) {
                 Some(reading) if reading.state == MeterState::Ended => break,
@@ -83,6 +82,10 @@ impl Fleet {
             }
             tokio::select! {
                 () = process.gone() => break,
+                () = &mut late => {
+                    self.give_up(&vm, &process);
+                    break;
+                }
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
@@ -91,6 +94,16 @@ impl Fleet {
         }
         self.part(&vm, &process).await;
         self.after(&vm, None);
+    }
+
+    /// Ends a VM whose monitor did not enter its guest in time.
+    fn give_up(self: &Arc<Self>, vm: &Arc<Vm>, process: &Process) {
+        if let Err(error) = process.kill() {
+            tracing::error!(vm = vm.id(), pid = process.pid(), %error, "cannot kill its monitor");
+        }
+        let limit = self.boot_limit;
+        let stuck = format!("the monitor did not enter its guest within {limit:?}");
+        self.ended(vm, Outcome::new(Cause::Failed, stuck));
     }
 
     /// Waits for the process of a VM that has ended to be gone, and helps where it does not go.

@@ -52,13 +52,17 @@ impl Daemon {
     }
 
     /// The same, and something in between.
-    pub(crate) fn crash_and(mut self, between: impl FnOnce()) -> Self {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
-        drop(self);
+    pub(crate) fn crash_and(self, between: impl FnOnce()) -> Self {
+        let dir = self.killed();
         between();
         Self::on(dir)
+    }
+
+    /// `kill -9`; what is left is its directory, and its VMs.
+    pub(crate) fn killed(mut self) -> TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
     }
 
     /// Creates a VM whose guest does what `args` say.
@@ -102,15 +106,20 @@ impl Drop for Daemon {
 /// A daemon's command line.
 pub(crate) fn command(dir: &TempDir) -> Command {
     let vmd = PathBuf::from(env!("CARGO_BIN_EXE_vmd"));
-    let monitor = vmd.with_file_name("examples").join("fake_monitor");
     let mut command = Command::new(vmd);
     command
         .arg("--dir")
         .arg(dir.path())
         .arg("--vmm")
-        .arg(monitor);
+        .arg(monitor());
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
+}
+
+/// The monitor that has no machine.
+pub(crate) fn monitor() -> PathBuf {
+    let vmd = PathBuf::from(env!("CARGO_BIN_EXE_vmd"));
+    vmd.with_file_name("examples").join("fake_monitor")
 }
 
 pub(crate) fn request(name: &str, args: &[&str]) -> CreateVm {

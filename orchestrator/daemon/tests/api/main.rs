@@ -5,3 +5,4 @@ mod hostile;
 mod life;
 mod restart;
 mod streams;
+mod stuck;
