@@ -63,6 +63,16 @@ pub enum DaemonError {
     },
 }
 
+/// From here on a panic ends the daemon at once: one that goes on with half of a state is worse than none. Its VMs live on, and the
+/// next daemon finds them.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
 /// Runs the daemon until it is told to end (SIGTERM, SIGINT).
 ///
 /// # Errors
@@ -79,6 +89,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     }
     let mut store = RedbStore::open(&home.state())?;
     let records = store.load()?;
+    abort_on_panic();
     let images = Images::open(home.images())?;
     for imported in images.import_factory(&options.factory)? {
         match imported.result {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
@@ -30,10 +31,33 @@ impl RedbStore {
     /// # Errors
     /// [`StoreError`] where it is damaged, of a newer format, or cannot be opened.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let mut store = Self {
+        let store = Self {
             path: path.to_owned(),
             db: None,
         };
+        store.guarded(Self::check)
+    }
+
+    /// Runs what reads a file that may hold anything. redb asserts about some of what stands in a file: such an assertion
+    /// says that the file is damaged.
+    fn guarded<T>(self, read: impl FnOnce(Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let file = self.file();
+        catch_unwind(AssertUnwindSafe(|| read(self))).unwrap_or_else(|panic| {
+            let reason = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("it cannot be read");
+            Err(StoreError::Damaged {
+                file,
+                reason: reason.to_owned(),
+            })
+        })
+    }
+
+    fn check(self) -> Result<Self, StoreError> {
+        let mut store = self;
+        let path = &store.path.clone();
         match fs::metadata(path) {
             // redb would make a database of it, and say nothing.
             Ok(metadata) if metadata.len() == 0 => return Err(store.damaged("it is empty")),

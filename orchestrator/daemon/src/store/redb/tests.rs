@@ -84,6 +84,34 @@ fn a_newer_format_is_left_to_the_newer_daemon() {
     );
 }
 
+/// What a file with these bytes changed, and cut there, is taken for.
+fn damage(flips: &[(usize, u8)], cut: Option<usize>) -> Result<Vec<Record>, StoreError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let mut store = RedbStore::open(&path).unwrap();
+    store.commit(&[put("a"), put("b")]).unwrap();
+    drop(store);
+    let mut bytes = std::fs::read(&path).unwrap();
+    for (at, flip) in flips.iter().copied() {
+        let at = at % bytes.len();
+        bytes[at] ^= flip;
+    }
+    if let Some(cut) = cut {
+        bytes.truncate(cut);
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    RedbStore::open(&path).and_then(|mut store| store.load())
+}
+
+#[test]
+fn a_file_about_which_redb_asserts_is_refused() {
+    let refused = damage(&[(16_870, 7)], None);
+    assert!(
+        matches!(refused, Err(StoreError::Damaged { .. })),
+        "{refused:?}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
@@ -91,22 +119,7 @@ proptest! {
         flips in proptest::collection::vec((0..1_usize << 20, 1..=255_u8), 1..8),
         cut in proptest::option::weighted(0.3, 0..1_usize << 20),
     ) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.redb");
-        let mut store = RedbStore::open(&path).unwrap();
-        store.commit(&[put("a"), put("b")]).unwrap();
-        drop(store);
-        let mut bytes = std::fs::read(&path).unwrap();
-        for (at, flip) in flips {
-            let at = at % bytes.len();
-            bytes[at] ^= flip;
-        }
-        if let Some(cut) = cut {
-            bytes.truncate(cut);
-        }
-        std::fs::write(&path, &bytes).unwrap();
-        let loaded = RedbStore::open(&path).and_then(|mut store| store.load());
-        match loaded {
+        match damage(&flips, cut) {
             Ok(list) => prop_assert_eq!(list, [record("a"), record("b")]),
             Err(StoreError::Damaged { .. } | StoreError::Io { .. } | StoreError::Format { .. }) => {}
             Err(e) => prop_assert!(false, "{e}"),
