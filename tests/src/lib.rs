@@ -5,14 +5,18 @@
 //! - [`elf`]: ELF files to order, right and wrong.
 //! - [`shoal`]: a daemon in a directory of its own, and `vmctl` that speaks to it.
 //! - [`host`]: what stands on the host for one daemon.
+//! - [`qemu`]: another monitor on the same guests.
+//! - [`bench`]: what is measured, and how it is told.
 //! - [`fuzz`]: hostile input for everything that reads input.
 //!
 //! The tests are in `tests/tests/`; those whose names begin with `kvm` need `/dev/kvm`. `cargo ci test` builds what they
 //! run; by hand, `cargo ci build` does.
 
+pub mod bench;
 pub mod elf;
 pub mod fuzz;
 pub mod host;
 pub mod monitor;
 pub mod place;
+pub mod qemu;
 pub mod shoal;

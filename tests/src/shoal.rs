@@ -232,7 +232,7 @@ impl Shoal {
     /// Adds one of the repository's guests as an image of the same name.
     pub fn add_image(&self, guest: &str) {
         let path = place::guest(guest);
-        self.ok(&["image", "add", guest, &path.to_string_lossy()]);
+        self.ok(&["image", "add", "--name", guest, &path.to_string_lossy()]);
     }
 
     /// Sends bytes to the daemon's socket and gives all that it answers.

@@ -15,23 +15,57 @@
 //!   PUT of the configuration              |  ctrl_alt_del(), reading()           |
 //!   (paths are opened as it arrives)      +-------------> ended <----------------+
 //! ```
+//!
+//! # Use
+//! ```text
+//! args::Mode::Spec { fd }    vm = Vm::validate(launch::receive(..))
+//!                            control = Control::of(&vm, Socket::try_from(vm.control.take()))   where there is one
+//!                            the machine boots vm
+//! args::Mode::Api { .. }     control = Control::new(instance, Some(Socket::bind(path)))
+//!                            control.start_from(config, machine)                               where there is one
+//! args::Mode::File { .. }    control = Control::new(instance, None)
+//!                            control.start_from(config, machine)
+//!
+//! then, until the VM is over: wait for the control's descriptor beside the thread's own,
+//!                             control.handle(machine) when it is readable
+//! and at last:                control.finish(machine)
+//! ```
 
+mod api;
+pub mod args;
+mod connection;
+mod files;
 pub mod http;
+mod log;
+mod metrics;
+mod server;
+mod socket;
+
+use std::path::PathBuf;
+
+pub use api::body::Logger;
+pub use api::{ApiError, ConfigFileError, ConfigureError, VERSION};
+pub use files::FileError;
+pub use log::{Level, LevelError};
+pub use server::{Control, ControlError, Limits};
+pub use socket::{Socket, SocketError};
 
 use crate::meter::{Reading, State};
-use crate::spec;
+use crate::spec::{self, VmId};
 
 /// The machine, as the control API drives it.
 ///
-/// Every method is called on the control thread, from within `Control::handle` or `Control::start_from`, one at a time.
+/// Every method is called on the control thread, from within [`Control::handle`], [`Control::start_from`] or
+/// [`Control::finish`], one at a time.
 /// Each may take as long as its work does and no longer: the other clients of the API wait meanwhile.
 pub trait Monitor {
     /// Builds the machine that `vm` describes and lets it run: `InstanceStart`.
     ///
     /// Called only while [`Monitor::state`] is `None`. When it succeeds the state is `Some`. When it fails nothing of the
-    /// machine is left and the state is `None` as before: the client may mend the configuration and ask again. `vm.control` and
-    /// `vm.meter` are `None` here, and the console's descriptors may be anything that a shell can redirect to: a terminal, pipe,
-    /// socket, regular file or `/dev/null`; its input, where there is one, can be polled.
+    /// machine is left and the state is `None` as before: the client may mend the configuration and ask again.
+    ///
+    /// `vm` has two of its descriptors, the kernel and the console. The console's output may be anything that a shell can redirect
+    /// to: a terminal, pipe, socket, regular file or `/dev/null`, which other processes may share. Its input, where there is one, can be polled.
     ///
     /// # Errors
     /// [`Refusal`], which the client reads after the words `Start microvm error: `.
@@ -96,3 +130,19 @@ impl From<String> for Refusal {
         Self(text)
     }
 }
+
+/// Which VM an API is for that is yet to be configured.
+#[derive(Debug)]
+pub struct Instance {
+    /// The name that the client knows it by.
+    pub id: VmId,
+    /// `CLOCK_MONOTONIC` nanoseconds when the launcher asked for the process.
+    pub launched_at: Option<u64>,
+    /// The log, from the first moment on.
+    pub logger: Logger,
+    /// The metrics' file, from the first moment on.
+    pub metrics_path: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod fake;

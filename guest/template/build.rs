@@ -1,0 +1,5 @@
+//! Links the program with the library OS.
+
+fn main() {
+    libos_build::link();
+}

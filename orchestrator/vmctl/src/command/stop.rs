@@ -1,0 +1,35 @@
+//! `vmctl stop`.
+
+use anyhow::Result;
+use api::StopVm;
+
+use super::several::each;
+use crate::context::Context;
+use crate::progress;
+use crate::units::milliseconds;
+
+/// Ask VMs to end, and end them after a deadline.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Ids, beginnings of ids, or names
+    #[arg(required = true)]
+    vms: Vec<String>,
+
+    /// How long a guest has to end by itself: seconds, or 500ms, 10s, 2m
+    #[arg(short, long, default_value = "10s", value_parser = milliseconds, value_name = "TIME")]
+    time: u64,
+}
+
+/// Stops them.
+pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
+    let client = context.client().await?;
+    let how = StopVm {
+        timeout_ms: args.time,
+    };
+    let stop = async |vm: String| Ok(client.stop(&vm, how).await?);
+    let quiet = context.output.quiet;
+    let work = each(context, &args.vms, stop, |vm, _| {
+        (!quiet).then(|| vm.to_owned())
+    });
+    progress::shown(&context.output, &progress::waiting("stopping"), work).await
+}

@@ -1,0 +1,227 @@
+//! What people see.
+
+use api::{
+    BootPhase, Cause, Event, EventKind, Image, Metrics, Outcome, VcpuTime, Vm, VmRef, VmState,
+};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{event, images, vm, vms};
+use crate::guest_status::exit_status;
+use crate::output::Style;
+
+const PLAIN: Style = Style(false);
+
+fn at(milliseconds: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_millis(milliseconds)
+}
+
+/// Created at the epoch, running 4.1 ms later.
+fn running() -> Vm {
+    Vm {
+        id: "3f2a9c11d0e4".into(),
+        name: "quiet-otter".into(),
+        state: VmState::Running,
+        outcome: None,
+        image: "hello".into(),
+        digest: "ab".repeat(32),
+        args: vec![],
+        env: [].into(),
+        vcpus: 1,
+        memory_mib: 64,
+        timeout_ms: None,
+        auto_remove: false,
+        created_at: at(0),
+        started_at: Some(Timestamp::UNIX_EPOCH + SignedDuration::from_micros(4100)),
+        ended_at: None,
+        monitor_pid: Some(77),
+        metrics: None,
+    }
+}
+
+fn ended(cause: Cause, status: u32, state: VmState, message: &str) -> Vm {
+    Vm {
+        state,
+        outcome: Some(Outcome {
+            cause,
+            status,
+            detail: String::new(),
+            message: message.into(),
+        }),
+        ended_at: Some(at(2000)),
+        monitor_pid: None,
+        ..running()
+    }
+}
+
+#[test]
+fn ps_is_a_table_as_dockers() {
+    let failed = ended(
+        Cause::TripleFault,
+        0,
+        VmState::Failed,
+        "triple fault at 0x100000",
+    );
+    let text = vms::table(&[running(), failed], at(7000), PLAIN);
+    let expected = "\
+ID             NAME          IMAGE   STATUS                                      VCPUS   MEMORY   BOOT    CREATED
+3f2a9c11d0e4   quiet-otter   hello   running 6s                                  1       64M      4.1ms   7s ago
+3f2a9c11d0e4   quiet-otter   hello   failed: triple fault at 0x100000 5s ago     1       64M      4.1ms   7s ago
+";
+    assert_eq!(squeeze(&text), squeeze(expected));
+    assert_eq!(vms::table(&[], at(0), PLAIN).lines().count(), 1);
+}
+
+/// Columns are as wide as they need; how wide is not the point.
+fn squeeze(text: &str) -> Vec<Vec<&str>> {
+    text.lines()
+        .map(|l| {
+            l.split("   ")
+                .map(str::trim)
+                .filter(|c| !c.is_empty())
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    assert!(!vms::table(&[running()], at(0), PLAIN).contains('\x1b'));
+    assert!(vms::table(&[running()], at(0), Style(true)).contains("\x1b[38;5;10m"));
+}
+
+#[test]
+fn a_status_says_how_and_since_when() {
+    let now = at(7000);
+    let exited = ended(Cause::Exit, 3, VmState::Exited, "exited with status 3");
+    assert_eq!(vms::status(&exited, now), "exited (3) 5s ago");
+    let stopped = ended(Cause::Stopped, 0, VmState::Exited, "stopped");
+    assert_eq!(vms::status(&stopped, now), "stopped 5s ago");
+    let late = ended(Cause::Deadline, 0, VmState::Failed, "its time was over");
+    assert_eq!(vms::status(&late, now), "failed: its time was over 5s ago");
+    let long = ended(Cause::Failed, 0, VmState::Failed, &"é".repeat(200));
+    assert!(vms::status(&long, now).chars().count() < 80);
+    let starting = Vm {
+        state: VmState::Starting,
+        started_at: None,
+        ..running()
+    };
+    assert_eq!(vms::status(&starting, now), "starting");
+    assert_eq!(vms::boot_time(&starting), None);
+}
+
+#[test]
+fn an_end_is_an_exit_status() {
+    for (cause, status, code) in [
+        (Cause::Exit, 0, 0),
+        (Cause::Exit, 101, 101),
+        (Cause::Exit, 256, 255),
+        (Cause::Reset, 0, 0),
+        (Cause::Deadline, 0, 124),
+        (Cause::TripleFault, 0, 126),
+        (Cause::Halted, 0, 126),
+        (Cause::Unsupported, 0, 126),
+        (Cause::Failed, 0, 126),
+        (Cause::Stopped, 0, 137),
+    ] {
+        let vm = ended(cause, status, VmState::Exited, "");
+        assert_eq!(exit_status(&vm), code, "{cause:?}");
+    }
+}
+
+#[test]
+fn a_page_has_the_boot_by_phase() {
+    let vm = Vm {
+        args: vec!["--wait".into(), "two words".into()],
+        env: [("HOME".into(), "/".into())].into(),
+        timeout_ms: Some(10_000),
+        metrics: Some(Metrics {
+            boot: [("launched", 0), ("main", 512), ("entered", 2600)]
+                .map(|(phase, at_us)| BootPhase {
+                    phase: phase.into(),
+                    at_us,
+                })
+                .into(),
+            counters: [("exits_pio".into(), 3), ("exits_mmio".into(), 0)].into(),
+            vcpus: vec![VcpuTime {
+                guest_ns: 1_500_000,
+                monitor_ns: 20_000,
+            }],
+            console_bytes: 812,
+        }),
+        ..running()
+    };
+    let page = vm::page(&vm, at(7000), PLAIN);
+    for line in [
+        "quiet-otter  3f2a9c11d0e4",
+        "  status      running 6s",
+        "  arguments   [\"--wait\", \"two words\"]",
+        "  variable    HOME=/",
+        "  time limit  10.00s",
+        "  monitor     pid 77",
+        "  main              512 µs  +512",
+        "  entered          2600 µs  +2088",
+        "  0           1.5ms in the guest, 20µs in the monitor",
+        "  exits_pio                3",
+        "  console                  812 B",
+    ] {
+        assert!(
+            page.lines().any(|l| l == line),
+            "{line:?} is not in\n{page}"
+        );
+    }
+    assert!(
+        !page.contains("exits_mmio"),
+        "what did not happen is not told:\n{page}"
+    );
+}
+
+#[test]
+fn an_image_is_a_line_a_name() {
+    let image = Image {
+        digest: "cd".repeat(32),
+        names: vec!["hello".into(), "hello:v2".into()],
+        bytes: 3 << 19,
+        kind: "elf".into(),
+        added_at: at(0),
+        used_by: 1,
+    };
+    let nameless = Image {
+        names: vec![],
+        used_by: 0,
+        ..image.clone()
+    };
+    let text = images::table(&[image.clone(), nameless.clone()], at(60_000), PLAIN);
+    assert_eq!(
+        squeeze(&text)[1..],
+        [
+            ["hello", "cdcdcdcdcdcd", "elf", "1.5 MiB", "1", "1m ago"],
+            ["hello:v2", "cdcdcdcdcdcd", "elf", "1.5 MiB", "1", "1m ago"],
+            ["<none>", "cdcdcdcdcdcd", "elf", "1.5 MiB", "0", "1m ago"],
+        ]
+    );
+    let page = images::page(&image, at(60_000), PLAIN);
+    assert!(
+        page.contains(&image.digest) && page.contains("by 1 VM"),
+        "{page}"
+    );
+    assert!(images::page(&nameless, at(0), PLAIN).starts_with("<none>"));
+}
+
+#[test]
+fn an_event_is_a_line() {
+    let vm = ended(Cause::Exit, 3, VmState::Exited, "exited with status 3");
+    let ended = Event {
+        seq: 9,
+        time: at(1500),
+        kind: EventKind::Ended,
+        vm: Some(VmRef {
+            id: vm.id,
+            name: vm.name,
+        }),
+        outcome: vm.outcome,
+    };
+    assert_eq!(
+        event::line(&ended),
+        "1970-01-01T00:00:01.500000Z  ended     3f2a9c11d0e4  quiet-otter  exited with status 3"
+    );
+}
