@@ -4,6 +4,7 @@
 //! - [`check`], [`test`]: what must hold before a change lands.
 //! - [`demo`]: a first look at Shoal.
 //! - [`program`]: benches and fuzz loops, which are programs of the `tests` crate.
+//! - [`kernel`]: builds the Linux guest's kernel, once.
 //! - [`openapi`]: writes the API's document.
 //!
 //! Beneath them: [`tree`] knows where things are, [`cmd`] runs programs, [`packages`] installs Debian's.
@@ -12,6 +13,7 @@ mod check;
 mod cmd;
 mod demo;
 mod install;
+mod kernel;
 mod openapi;
 mod packages;
 mod program;
@@ -38,6 +40,7 @@ Usage: cargo ci COMMAND
   build             builds and lays out Shoal in target/shoal
   bench [NAME]...   measures; --list says what, -o json prints a line a figure
   fuzz [TARGET]...  feeds parsers and devices hostile input; --list says which
+  kernel            builds the Linux guest's kernel in target/kernel, once
   openapi           writes docs/openapi.json from the API's types
 ";
 
@@ -82,6 +85,7 @@ fn run() -> Result<()> {
         "check" => check::check(&tree),
         "test" => test::test(&tree),
         "demo" => demo::demo(&tree),
+        "kernel" => kernel::kernel(&tree).map(drop),
         "openapi" => openapi::write(&tree),
         "help" => {
             print!("{HELP}");
