@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -78,6 +78,15 @@ impl Cmd {
             bail!("`{}` failed ({status})", self.shown);
         }
         Ok(())
+    }
+
+    /// Shows the command and starts it; whoever called reads what it writes to its standard output.
+    pub(crate) fn piped(mut self) -> Result<Child> {
+        eprintln!("{}", style::dim(&format!("+ {}", self.shown)));
+        self.inner
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("`{}` did not start", self.shown))
     }
 
     /// Runs it unseen and gives what it wrote to its standard output.

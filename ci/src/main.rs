@@ -5,6 +5,7 @@
 //! - [`demo`]: a first look at Shoal.
 //! - [`program`]: benches and fuzz loops, which are programs of the `tests` crate.
 //! - [`docs`]: writes the documents that the code gives.
+//! - [`kernel`]: builds the Linux guest's kernel, once.
 //!
 //! Beneath them: [`tree`] knows where things are, [`cmd`] runs programs, [`packages`] installs Debian's.
 
@@ -13,7 +14,7 @@ mod cmd;
 mod demo;
 mod docs;
 mod install;
-
+mod kernel;
 mod packages;
 mod program;
 mod style;
@@ -40,6 +41,7 @@ Usage: cargo ci COMMAND
   bench [NAME]...   measures; --list says what, -o json prints a line a figure
   fuzz [TARGET]...  feeds parsers and devices hostile input; --list says which
   docs              writes what docs/ takes from the code: the REST interface, the table of states
+  kernel            builds the Linux guest's kernel in target/kernel, once
 ";
 
 fn main() -> ExitCode {
@@ -84,6 +86,7 @@ fn run() -> Result<()> {
         "test" => test::test(&tree),
         "demo" => demo::demo(&tree),
         "docs" => docs::write(&tree),
+        "kernel" => kernel::kernel(&tree).map(drop),
         "help" => {
             print!("{HELP}");
             Ok(())

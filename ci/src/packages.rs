@@ -46,27 +46,33 @@ impl Package {
     }
 
     fn install(&self) -> Result<()> {
-        if !is_there("apt-get") {
-            bail!(
-                "this is no Debian: install what holds `{}` by your own means",
-                self.program
-            );
-        }
-        // SAFETY: `geteuid` has no preconditions.
-        if unsafe { libc::geteuid() } != 0 {
-            bail!("not root: run `sudo apt-get install {}`", self.name);
-        }
-        let apt = || Cmd::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
-        let install = || {
-            apt()
-                .args(["install", "-y", "-q", "--no-install-recommends"])
-                .arg(self.name)
-                .run()
-        };
-        // A machine that never ran `update` knows no package, and one that did may know stale versions.
-        install().or_else(|_| {
-            apt().args(["update", "-q"]).run()?;
-            install()
-        })
+        install(&[self.name])
     }
+}
+
+/// Installs packages where this machine lets us; with none to install there is nothing to ask of it.
+pub(crate) fn install(names: &[&str]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let told = names.join(" ");
+    if !is_there("apt-get") {
+        bail!("this is no Debian: install what its packages {told} hold by your own means");
+    }
+    // SAFETY: `geteuid` has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        bail!("not root: run `sudo apt-get install {told}`");
+    }
+    let apt = || Cmd::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
+    let install = || {
+        apt()
+            .args(["install", "-y", "-q", "--no-install-recommends"])
+            .args(names)
+            .run()
+    };
+    // A machine that never ran `update` knows no package, and one that did may know stale versions.
+    install().or_else(|_| {
+        apt().args(["update", "-q"]).run()?;
+        install()
+    })
 }
