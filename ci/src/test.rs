@@ -3,6 +3,7 @@
 //! Tests that need something this machine lacks are left out and told by name, never passed over in silence.
 
 use std::fs::File;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -70,37 +71,57 @@ fn with_nextest(tree: &Tree, skips: &[Skip]) -> Result<()> {
     run.run()
 }
 
+/// The packages whose tests are programs of their own, and where those are.
+const WHOLE: [(&str, &str); 3] = [
+    ("vmm", "vmm/tests"),
+    ("daemon", "orchestrator/daemon/tests"),
+    ("tests", "tests/tests"),
+];
+
 /// The same without nextest.
 fn with_cargo(tree: &Tree, skips: &[Skip]) -> Result<()> {
-    let mut binaries = Vec::new();
-    for entry in tree.root.join("tests/tests").read_dir()? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if let Some(name) = name.strip_suffix(".rs") {
-            binaries.push(name.to_owned());
-        }
-    }
-    binaries.sort();
     host(tree)
-        .args(["test", "--release", "--workspace", "--exclude", "tests"])
+        .args(["test", "--release", "--workspace"])
+        .args(["--lib", "--bins", "--examples"])
         .run()?;
-    for binary in binaries {
-        let test = || host(tree).args(["test", "--release", "-p", "tests", "--test", &binary]);
-        match skips.iter().find(|skip| binary.starts_with(skip.prefix)) {
-            None => test().args(["--", "--test-threads", "2"]).run()?,
-            Some(skip) => {
-                let listed = test()
-                    .args(["--", "--list", "--format", "terse"])
-                    .output()?;
-                for name in String::from_utf8_lossy(&listed).lines() {
-                    let name = name.trim_end_matches(": test");
-                    println!(
-                        "{} {binary}::{name}: {}",
-                        style::cyan("skipped"),
-                        skip.reason
-                    );
+    for (package, dir) in WHOLE {
+        for binary in test_binaries(&tree.root.join(dir))? {
+            let test = || {
+                host(tree)
+                    .args(["test", "--release", "-p", package])
+                    .args(["--test", &binary])
+            };
+            match skips.iter().find(|skip| binary.starts_with(skip.prefix)) {
+                None => test().args(["--", "--test-threads", "2"]).run()?,
+                Some(skip) => {
+                    let listed = test()
+                        .args(["--", "--list", "--format", "terse"])
+                        .output()?;
+                    for name in String::from_utf8_lossy(&listed).lines() {
+                        let name = name.trim_end_matches(": test");
+                        println!(
+                            "{} {package}::{binary} {name}: {}",
+                            style::cyan("skipped"),
+                            skip.reason
+                        );
+                    }
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Cargo's test binaries in `dir`, in order: a file each, or a folder with a `main.rs`.
+fn test_binaries(dir: &Path) -> Result<Vec<String>> {
+    let mut binaries = Vec::new();
+    for entry in dir.read_dir()? {
+        let path = entry?.path();
+        let is_one = path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").is_file();
+        if let (true, Some(name)) = (is_one, path.file_stem()) {
+            binaries.push(name.to_string_lossy().into_owned());
+        }
+    }
+    binaries.sort();
+    Ok(binaries)
 }
