@@ -264,6 +264,25 @@ impl Shoal {
         host::Footprint::of(self.dir(), self.pid())
     }
 
+    /// What stands on the host once nothing changes any more: a monitor takes some milliseconds to close its VM, and a
+    /// connection's last descriptor closes a moment after its answer.
+    #[must_use]
+    pub fn at_rest(&self) -> host::Footprint {
+        const STILL: usize = 20;
+        let mut last = self.footprint();
+        let mut still = 0;
+        for _ in 0..1000 {
+            std::thread::sleep(Duration::from_millis(10));
+            let now = self.footprint();
+            still = if now == last { still + 1 } else { 0 };
+            if still == STILL {
+                break;
+            }
+            last = now;
+        }
+        last
+    }
+
     /// The monitors that live.
     #[must_use]
     pub fn monitors(&self) -> std::collections::BTreeSet<u32> {

@@ -6,12 +6,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tests::elf::Elf;
-use tests::shoal::{Shoal, settles};
+use tests::shoal::Shoal;
 
 #[test]
 fn values_out_of_bounds_are_named() {
     let shoal = Shoal::start();
-    let before = shoal.footprint();
+    let before = shoal.at_rest();
     for (args, words) in [
         (&["--vcpus", "0", "hello"][..], &["0", "1 to 32"][..]),
         (&["--vcpus", "1000", "hello"], &["1000", "1 to 32"]),
@@ -28,7 +28,7 @@ fn values_out_of_bounds_are_named() {
         .vmctl(&["create", "hello", &too_long])
         .refused(&["100"]);
     assert_eq!(shoal.states(), []);
-    settles("the footprint as before", || shoal.footprint() == before);
+    assert_eq!(shoal.at_rest(), before);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn fields_that_nobody_knows_are_refused() {
 #[test]
 fn what_is_no_http_is_answered_and_forgotten() {
     let shoal = Shoal::start();
-    let before = shoal.footprint();
+    let before = shoal.at_rest();
     for garbage in [
         &b"\0\0\0\0"[..],
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -98,7 +98,7 @@ fn what_is_no_http_is_answered_and_forgotten() {
         );
     }
     assert_eq!(shoal.states(), []);
-    settles("the footprint as before", || shoal.footprint() == before);
+    assert_eq!(shoal.at_rest(), before);
 }
 
 #[test]

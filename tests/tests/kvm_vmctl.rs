@@ -159,22 +159,14 @@ fn removing_a_running_vm_frees_all_that_it_held() {
     // Once, so that whatever is made once is there.
     create(&shoal, "first", &["hello", "--wait"]);
     shoal.ok(&["rm", "-f", "first"]);
-    tests::shoal::settles("the first VM's end", || shoal.monitors().is_empty());
-    let before = shoal.footprint();
+    let before = shoal.at_rest();
+    assert!(before.processes.is_empty(), "{before:#?}");
     for name in ["a", "b", "c"] {
         create(&shoal, name, &["hello", "--wait"]);
     }
     assert_eq!(shoal.monitors().len(), 3);
     shoal.ok(&["rm", "-f", "a", "b", "c"]);
-    let mut after = shoal.footprint();
-    for _ in 0..2000 {
-        if after == before {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        after = shoal.footprint();
-    }
-    panic!("something is left:\nbefore {before:#?}\nafter {after:#?}");
+    assert_eq!(shoal.at_rest(), before);
 }
 
 #[test]

@@ -85,33 +85,15 @@ fn run(runs: Option<usize>, _: &mut Vec<String>) -> Result<Vec<Figure>> {
 pub fn measure(runs: usize) -> Result<Leak> {
     let shoal = Shoal::start();
     churn(&shoal, WARM.min(runs))?;
-    let before = at_rest(&shoal);
+    let before = shoal.at_rest();
     let memory_before = memory(&shoal);
     churn(&shoal, runs)?;
-    let after = at_rest(&shoal);
+    let after = shoal.at_rest();
     Ok(Leak {
         before,
         after,
         memory_kib: (memory_before, memory(&shoal)),
     })
-}
-
-/// What is held once nothing changes any more: a monitor takes some milliseconds to close its VM, and a connection's last
-/// descriptor closes a moment after its answer.
-fn at_rest(shoal: &Shoal) -> Footprint {
-    const STILL: usize = 20;
-    let mut last = shoal.footprint();
-    let mut still = 0;
-    for _ in 0..1000 {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-        let now = shoal.footprint();
-        still = if now == last { still + 1 } else { 0 };
-        if still == STILL && now.processes.is_empty() {
-            break;
-        }
-        last = now;
-    }
-    last
 }
 
 fn memory(shoal: &Shoal) -> u64 {
