@@ -22,10 +22,16 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use std::time::{Duration, Instant};
+
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::name;
+
+/// How long a daemon's lock may outlive it: one that was killed while it started a monitor leaves a child that has not yet become
+/// that monitor, and still has all its descriptors.
+const LAST_BREATH: Duration = Duration::from_millis(500);
 
 /// Bytes of console output that are kept at least.
 pub const CONSOLE_KEEP: u64 = 1 << 20;
@@ -90,7 +96,7 @@ impl Home {
         let dir = fs::canonicalize(dir).map_err(failed(dir))?;
         let path = dir.join("vmd.lock");
         let mut lock = private(&path).map_err(failed(&path))?;
-        match try_lock(&lock) {
+        match lock_by(&lock, Instant::now() + LAST_BREATH) {
             Ok(true) => {}
             Ok(false) => {
                 return Err(HomeError::Taken {
@@ -374,6 +380,17 @@ fn appending(path: &Path) -> io::Result<File> {
         .create(true)
         .mode(0o600)
         .open(path)
+}
+
+/// As [`try_lock`], again and again until `deadline`: a lock cannot be waited for and given up.
+fn lock_by(file: &File, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let locked = try_lock(file)?;
+        if locked || Instant::now() >= deadline {
+            return Ok(locked);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Locks the open file description; `false` where another one has the lock.
