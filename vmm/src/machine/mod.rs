@@ -91,6 +91,9 @@ pub enum MachineError {
     /// No devices.
     #[error(transparent)]
     Devices(#[from] DevicesError),
+    /// A device that this monitor does not have.
+    #[error("this monitor has no {0}")]
+    NoSuchDevice(&'static str),
     /// No thread, or no descriptor.
     #[error("{0} cannot be made")]
     System(&'static str, #[source] io::Error),
@@ -119,6 +122,16 @@ impl Machine {
     /// [`MachineError`]; nothing is left then.
     pub fn new(vm: spec::Vm, meter: Arc<Meter>, end: Arc<End>) -> Result<Self, MachineError> {
         kick::install();
+        let missing = [
+            (vm.boot.initrd.is_some(), "way to load an initrd"),
+            (!vm.disks.is_empty(), "disks"),
+            (!vm.nets.is_empty(), "network devices"),
+            (vm.vsock.is_some(), "socket device"),
+            (vm.balloon.is_some(), "memory balloon"),
+        ];
+        if let Some((_, what)) = missing.iter().find(|(asked, _)| *asked) {
+            return Err(MachineError::NoSuchDevice(what));
+        }
         let refused = |doing| move |source| MachineError::Kvm { doing, source };
         let vcpu_count = vm.vcpus.get();
         let kvm = match vm.kvm {

@@ -6,12 +6,16 @@
 //!
 //! The JSON names no path. A descriptor is an index into those that were passed beside it.
 
+mod device;
 mod values;
 pub mod wire;
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+pub use device::{
+    Balloon, DeviceError, DeviceId, Disk, Mac, Net, RateLimit, TokenBucket, Vsock, VsockOut,
+};
 pub use values::{CommandLine, MemorySize, ValueError, VcpuCount, VmId};
 
 /// A description that was checked, with the descriptors that it needs.
@@ -29,6 +33,14 @@ pub struct Vm {
     pub console: Option<Console>,
     /// Whether it has an entropy device.
     pub entropy: bool,
+    /// Its disks, in the order in which the guest finds them.
+    pub disks: Vec<Disk>,
+    /// Its network devices, in the order in which the guest finds them.
+    pub nets: Vec<Net>,
+    /// Its socket device.
+    pub vsock: Option<Vsock>,
+    /// Its memory balloon.
+    pub balloon: Option<Balloon>,
     /// When it is ended, counted from its start, whatever it does.
     pub deadline: Option<Duration>,
     /// A listening unix socket for the control API.
@@ -47,8 +59,10 @@ pub struct Vm {
 /// What a VM boots.
 #[derive(Debug)]
 pub struct Boot {
-    /// An ELF file with a PVH note. Nobody may write to it while the VM runs.
+    /// An ELF file with a PVH note or a Linux kernel's entry, or a Linux bzImage. Nobody may write to it while the VM runs.
     pub kernel: OwnedFd,
+    /// A Linux kernel's first file system.
+    pub initrd: Option<OwnedFd>,
     /// What the guest reads as its command line, before the monitor adds its devices.
     pub args: CommandLine,
 }
@@ -90,6 +104,9 @@ pub enum SpecError {
     /// A value out of its bounds.
     #[error(transparent)]
     Value(#[from] ValueError),
+    /// A device that cannot be.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// An index past the descriptors that came.
     #[error("`{field}` names descriptor {index}, but {count} came with the description")]
     NoDescriptor {
@@ -133,10 +150,18 @@ impl Vm {
             memory: MemorySize::from_mib(wire.memory_mib)?,
             boot: Boot {
                 kernel: table.take("boot.kernel", wire.boot.kernel)?,
+                initrd: table.optional("boot.initrd", wire.boot.initrd)?,
                 args: wire.boot.args.parse()?,
             },
             console: wire.console.map(|c| table.console(c)).transpose()?,
             entropy: wire.entropy,
+            disks: device::disks(wire.disks, &mut table)?,
+            nets: device::nets(wire.nets, &mut table)?,
+            vsock: wire
+                .vsock
+                .map(|v| Vsock::check(v, &mut table))
+                .transpose()?,
+            balloon: wire.balloon.map(Balloon::from),
             deadline: match wire.deadline_ms {
                 Some(0) => return Err(SpecError::NoTime),
                 other => other.map(Duration::from_millis),

@@ -71,6 +71,52 @@ fn a_descriptor_has_one_use() {
 }
 
 #[test]
+fn a_device_that_cannot_be_is_refused_by_its_value() {
+    assert!(refusal(r#""disks":[{"id":"a/b","file":1}]"#).contains("a/b"));
+    let twice = r#""disks":[{"id":"a","file":1},{"id":"a","file":2}]"#;
+    assert!(
+        check(&with(twice), 3)
+            .unwrap_err()
+            .to_string()
+            .contains("id a")
+    );
+    for mac in [
+        "01:00:00:00:00:01",
+        "00:00:00:00:00:00",
+        "2:0:0:0:0:1",
+        "02:00:00:00:00:01:02",
+        "+2:00:00:00:00:01",
+    ] {
+        let net = format!(r#""nets":[{{"id":"a","tap":1,"mac":"{mac}"}}]"#);
+        let error = check(&with(&net), 2).unwrap_err().to_string();
+        assert!(error.contains(mac), "{error}");
+    }
+    for (cid, valid) in [(2, false), (3, true), (u32::MAX, false)] {
+        let vsock = format!(r#""vsock":{{"cid":{cid},"listener":1}}"#);
+        assert_eq!(check(&with(&vsock), 2).is_ok(), valid, "{cid}");
+    }
+    let bucket = r#""disks":[{"id":"a","file":1,"rate":{"ops":{"size":0,"refill_time":5}}}]"#;
+    assert!(
+        check(&with(bucket), 2)
+            .unwrap_err()
+            .to_string()
+            .contains("not 0 and 5")
+    );
+}
+
+#[test]
+fn a_vm_has_the_devices_of_its_description() {
+    let devices = r#""boot":{"kernel":0,"initrd":1},"disks":[{"id":"root","file":2,"read_only":true}],
+        "nets":[{"id":"eth0","tap":3,"mac":"02:00:00:00:00:01","mtu":1400}],
+        "vsock":{"cid":7,"listener":4,"out":{"dir":5,"prefix":"vsock"}},"balloon":{"target_mib":8}"#;
+    let vm = check(&with(devices), 6).unwrap();
+    assert!(vm.boot.initrd.is_some() && vm.disks[0].read_only);
+    assert_eq!(vm.nets[0].mac.unwrap().to_string(), "02:00:00:00:00:01");
+    assert_eq!(vm.vsock.unwrap().out.unwrap().prefix, "vsock");
+    assert_eq!(vm.balloon.unwrap().target_mib, 8);
+}
+
+#[test]
 fn a_lease_is_kept_with_the_vm() {
     let vm = check(&with(r#""lease":1"#), 2).unwrap();
     assert!(vm.lease.is_some());

@@ -136,6 +136,7 @@ fn describe(
         memory_mib: record.memory_mib,
         boot: wire::Boot {
             kernel: pass(image.as_raw_fd()),
+            initrd: None,
             args: spec::command_line_of(record),
         },
         console: Some(wire::Console {
@@ -146,6 +147,10 @@ fn describe(
             input: Some(pass(made.input.as_raw_fd())),
         }),
         entropy: true,
+        disks: vec![],
+        nets: vec![],
+        vsock: None,
+        balloon: None,
         deadline_ms: record.timeout_ms,
         control: Some(pass(made.control.as_raw_fd())),
         meter: Some(pass(made.meter.as_raw_fd())),

@@ -161,6 +161,7 @@ impl Draft {
             memory: self.memory,
             boot: spec::Boot {
                 kernel: boot.kernel.try_clone()?,
+                initrd: None,
                 args: boot.args.clone(),
             },
             console: Some(spec::Console {
@@ -168,6 +169,10 @@ impl Draft {
                 input,
             }),
             entropy: self.entropy,
+            disks: vec![],
+            nets: vec![],
+            vsock: None,
+            balloon: None,
             deadline: None,
             control: None,
             meter: None,
