@@ -13,6 +13,7 @@
 //! - [`bus`]: from an address to the device there.
 //! - [`device`]: devices and their life; [`virtio`]: those that drivers reach through rings.
 //! - [`backend`]: what stands behind a device on the host.
+//! - [`rate`]: limits of a device's traffic.
 //! - [`event_loop`]: the thread that serves devices.
 //! - [`outcome`]: how a VM ended, and why.
 //! - [`meter`]: counters and state in one shared page.
@@ -30,6 +31,7 @@ pub mod machine;
 pub mod meter;
 pub mod outcome;
 pub mod process;
+pub mod rate;
 pub mod spec;
 mod sync;
 pub mod virtio;

@@ -10,6 +10,8 @@
 //! A step is taken only in this order; features are written only before FEATURES_OK, queues set up only after it and
 //! before DRIVER_OK. What a driver does otherwise is counted and has no effect.
 //!
+//! The configuration space has a generation, which grows with each change that is not the driver's own.
+//!
 //! A doorbell is an ioeventfd on QueueNotify that the event loop waits for: to ring costs no exit to the monitor. A used buffer's interrupt
 //! is an irqfd. A turn of a queue is bounded; what is left over is served after the others.
 
@@ -59,6 +61,9 @@ const FAILED: u32 = VIRTIO_CONFIG_S_FAILED;
 /// The steps, each a status bit, in order.
 const STEPS: [u32; 4] = [ACKNOWLEDGE, DRIVER, FEATURES_OK, DRIVER_OK];
 
+/// In an event's data beside a queue's index: it is a descriptor of the device, not the queue's doorbell.
+const WAKE: u32 = 1 << 31;
+
 const INTERRUPT_USED: u32 = 1;
 const INTERRUPT_CONFIG: u32 = 2;
 
@@ -84,6 +89,7 @@ struct State<D> {
     driver_features: u64,
     queue: u32,
     interrupts: u32,
+    generation: u32,
 }
 
 /// A queue as the driver sets it up.
@@ -124,6 +130,7 @@ impl<D: VirtioDevice> Transport<D> {
                 driver_features: 0,
                 queue: 0,
                 interrupts: 0,
+                generation: 0,
             }),
             memory,
             line,
@@ -147,14 +154,39 @@ impl<D: VirtioDevice> Transport<D> {
         result
     }
 
+    /// Calls `change` with the device, whose configuration space it changes, and tells the driver of that.
+    pub fn reconfigure<T>(&self, change: impl FnOnce(&mut D) -> T) -> T {
+        let mut state = lock(&self.state);
+        let result = change(&mut state.device);
+        state.generation = state.generation.wrapping_add(1);
+        if state.status & DRIVER_OK != 0 {
+            self.interrupt(&mut state, INTERRUPT_CONFIG);
+        }
+        result
+    }
+
     fn serve_locked(&self, state: &mut State<D>, index: usize) -> bool {
+        self.turn(state, index, true)
+    }
+
+    /// Waits for what the device has under way, and lets it give that back.
+    fn settle(&self) {
+        let mut state = lock(&self.state);
+        state.device.drain();
+        for index in 0..state.queues.len() {
+            self.turn(&mut state, index, false);
+        }
+    }
+
+    /// Calls the device with queue `index`, if there is such a queue and a driver. It finds new chains where it `takes` them.
+    fn turn(&self, state: &mut State<D>, index: usize, takes: bool) -> bool {
         if !state.is_active() {
             return false;
         }
         let Some(queue) = state.queues.get_mut(index).and_then(|q| q.live.as_mut()) else {
             return false;
         };
-        let mut ring = Ring::new(queue, &self.memory);
+        let mut ring = Ring::new(queue, &self.memory, takes);
         let served = state.device.serve(index, &mut ring);
         match served.and_then(|()| ring.finish()) {
             Ok(turn) => {
@@ -371,8 +403,9 @@ impl<D: VirtioDevice> State<D> {
             STATUS => self.status,
             // No shared memory region has this id: its length and address are all ones.
             0xB0..=0xBC => u32::MAX,
-            // No reset of single queues is offered; the configuration never changes.
-            0xC0 | 0xFC => 0,
+            // No reset of single queues is offered.
+            0xC0 => 0,
+            0xFC => self.generation,
             _ => return None,
         })
     }
@@ -396,38 +429,53 @@ impl<D: VirtioDevice> Device for Transport<D> {
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
-        let done = match data.try_into() {
-            Ok(value) if offset.is_multiple_of(4) && offset < CONFIG => {
-                self.write_register(offset, u32::from_le_bytes(value))
-            }
-            // No device here has configuration that a driver may write.
-            _ => Err(Misuse),
+        let done = match (offset.checked_sub(CONFIG), data.try_into()) {
+            (Some(at), _) => lock(&self.state).device.write_config(at, data),
+            (None, Ok(value)) if offset.is_multiple_of(4) => self
+                .write_register(offset, u32::from_le_bytes(value))
+                .is_ok(),
+            _ => false,
         };
-        if done.is_err() {
+        if !done {
             self.count_misuse(1);
         }
     }
 }
 
 impl<D: VirtioDevice> Lifecycle for Transport<D> {
+    fn pause(&self) {
+        self.settle();
+    }
+
+    fn resume(&self) {
+        // What was settled may have made room for more.
+        (0..self.doorbells.len()).for_each(|index| self.ring_later(index));
+    }
+
     /// Serves what the guest had made available: its last words are not lost.
     fn halt(&self) {
         for index in 0..self.doorbells.len() {
             let most = lock(&self.state).queues.get(index).map_or(0, |q| q.max);
             // A turn serves at least one chain; a driver that adds on is gone.
-            (0..most).any(|_| !self.serve(index));
+            (0..most).any(|_| {
+                let more = self.serve(index);
+                self.settle();
+                !more
+            });
         }
     }
 }
 
 impl<D: VirtioDevice> EventSubscriber for Transport<D> {
     fn process(&self, events: Events, _: &mut EventOps) {
-        let index = events.data() as usize;
+        let index = (events.data() & !WAKE) as usize;
         let Some(doorbell) = self.doorbells.get(index) else {
             return;
         };
-        // An empty counter is no error.
-        let _ = doorbell.read();
+        if events.data() & WAKE == 0 {
+            // An empty counter is no error.
+            let _ = doorbell.read();
+        }
         if self.serve(index) {
             self.ring_later(index);
         }
@@ -441,6 +489,11 @@ impl<D: VirtioDevice> EventSubscriber for Transport<D> {
                 index,
                 EventSet::IN,
             ));
+        }
+        for (index, wake) in lock(&self.state).device.wakes() {
+            let how = EventSet::IN | EventSet::EDGE_TRIGGERED;
+            let data = WAKE | index as u32;
+            let _ = ops.add(Events::with_data_raw(wake.as_raw_fd(), data, how));
         }
     }
 }

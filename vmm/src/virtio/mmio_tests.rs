@@ -1,12 +1,17 @@
 //! What drivers may do, and in which order.
 
 use super::*;
-use crate::virtio::ring::Broken;
+use crate::virtio::ring::{Broken, Kept};
 
 /// A device that remembers what was asked of it.
 #[derive(Default)]
 struct Probe {
     active_with: Option<u64>,
+    /// Chains that it has taken and finishes only when it is drained.
+    under_way: Vec<Kept>,
+    drained: Vec<Kept>,
+    written: Vec<(u64, Vec<u8>)>,
+    slow: bool,
 }
 
 const OWN_FEATURE: u64 = 1 << 3;
@@ -33,10 +38,26 @@ impl VirtioDevice for Probe {
     }
 
     fn serve(&mut self, _: usize, ring: &mut Ring<'_>) -> Result<(), Broken> {
+        for kept in self.drained.drain(..) {
+            ring.done_kept(kept, 0)?;
+        }
         while let Some(chain) = ring.next_chain()? {
-            ring.done(&chain, 0)?;
+            if self.slow {
+                self.under_way.push(chain.keep());
+            } else {
+                ring.done(&chain, 0)?;
+            }
         }
         Ok(())
+    }
+
+    fn write_config(&mut self, offset: u64, data: &[u8]) -> bool {
+        self.written.push((offset, data.to_vec()));
+        offset == 4
+    }
+
+    fn drain(&mut self) {
+        self.drained.append(&mut self.under_way);
     }
 
     fn reset(&mut self) {
@@ -221,4 +242,49 @@ fn accesses_of_odd_widths_do_nothing() {
     transport.write(CONFIG, &[1, 0, 0, 0]);
     assert_eq!(read(&transport, STATUS), 0);
     assert_eq!(misuses(&transport), 4);
+}
+
+#[test]
+fn what_is_under_way_is_given_back_before_a_pause_and_nothing_taken() {
+    use vm_memory::Bytes;
+    let transport = transport();
+    agree(&transport, VERSION_1);
+    set_up_queue(&transport, 0, 0, 8);
+    write(&transport, STATUS, 15);
+    lock(&transport.state).device.slow = true;
+    let memory = &transport.memory;
+    let used = || memory.read_obj::<u16>(GuestAddress(0x2002)).unwrap();
+    memory.write_obj(1_u16, GuestAddress(0x1002)).unwrap();
+    transport.serve(0);
+    memory.write_obj(2_u16, GuestAddress(0x1002)).unwrap();
+    assert_eq!(used(), 0);
+    transport.pause();
+    assert_eq!(used(), 1);
+    assert_eq!(transport.line.read().unwrap(), 1);
+    let _ = transport.doorbells[0].read();
+    transport.resume();
+    assert_eq!(transport.doorbells[0].read().unwrap(), 1);
+    // At the end what was left is taken as well.
+    transport.halt();
+    assert_eq!(used(), 2);
+}
+
+#[test]
+fn the_configuration_has_a_generation_and_takes_what_the_device_takes() {
+    let transport = transport();
+    transport.reconfigure(|_| ());
+    assert_eq!((read(&transport, 0xFC), read(&transport, 0x60)), (1, 0));
+    agree(&transport, VERSION_1);
+    write(&transport, STATUS, 15);
+    transport.reconfigure(|_| ());
+    assert_eq!(
+        (read(&transport, 0xFC), read(&transport, 0x60)),
+        (2, INTERRUPT_CONFIG)
+    );
+    transport.write(CONFIG + 4, &[7]);
+    assert_eq!(misuses(&transport), 0);
+    transport.write(CONFIG, &[8, 9]);
+    assert_eq!(misuses(&transport), 1);
+    let written = lock(&transport.state).device.written.clone();
+    assert_eq!(written, [(4, vec![7]), (0, vec![8, 9])]);
 }

@@ -12,6 +12,10 @@
 //! that makes no sense is counted and given back; a ring that makes no sense stops the device until the driver resets it
 //! (section 2.1.2, DEVICE_NEEDS_RESET).
 //!
+//! A device may have work under way between two calls: a chain that it took and did not give back yet ([`ring::Chain::keep`]). Something on
+//! the host then tells it of the end by a descriptor ([`VirtioDevice::wakes`]), and the device is called to serve the queue again. Before a pause
+//! the transport has it finish all that ([`VirtioDevice::drain`]), so that the rings say everything there is to know of a device's requests.
+//!
 //! - [`mmio`]: the transport (section 4.2).
 //! - [`ring`]: split virtqueues (section 2.7), checked.
 //! - [`console`]: section 5.3. [`entropy`]: section 5.4.
@@ -22,6 +26,8 @@ pub mod entropy;
 pub mod hostile;
 pub mod mmio;
 pub mod ring;
+
+use std::os::fd::BorrowedFd;
 
 use ring::{Broken, Ring};
 
@@ -36,8 +42,19 @@ pub trait VirtioDevice: Send {
     /// How long each of its queues may be: powers of two.
     fn queue_sizes(&self) -> &[u16];
 
-    /// Its configuration space, which never changes.
+    /// Its configuration space. Only [`mmio::Transport::reconfigure`] and the driver change it.
     fn config(&self) -> &[u8];
+
+    /// The driver writes to the configuration space; `false` where it may not. From any state.
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) -> bool {
+        false
+    }
+
+    /// Descriptors that make work for a queue each time they become readable. Asked for once, before the VM runs; they stay the same. The
+    /// event loop waits for them edge-triggered: whether they are read, in [`Self::serve`], is the device's affair.
+    fn wakes(&self) -> Vec<(usize, BorrowedFd<'_>)> {
+        vec![]
+    }
 
     /// The driver is ready and agreed on `features`. From reset.
     fn activate(&mut self, features: u64);
@@ -48,6 +65,10 @@ pub trait VirtioDevice: Send {
     /// [`Broken`] where the ring makes no sense: the transport then stops the device.
     fn serve(&mut self, index: usize, ring: &mut Ring<'_>) -> Result<(), Broken>;
 
-    /// Forgets the driver and what it agreed on. From any state.
+    /// Waits for what is under way: when it returns, nothing touches guest memory or the host outside of calls. What was finished is given
+    /// back in the next [`Self::serve`], which may be one without new chains. From any state.
+    fn drain(&mut self) {}
+
+    /// Forgets the driver and what it agreed on. When it returns, nothing is under way that would touch guest memory. From any state.
     fn reset(&mut self);
 }

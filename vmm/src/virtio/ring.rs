@@ -39,12 +39,13 @@ pub(crate) struct Turn {
 }
 
 impl<'a> Ring<'a> {
-    /// A turn on `queue`.
-    pub(crate) fn new(queue: &'a mut Queue, memory: &'a Memory) -> Self {
+    /// A turn on `queue`; where it takes no chains, they are only given back.
+    pub(crate) fn new(queue: &'a mut Queue, memory: &'a Memory, takes: bool) -> Self {
+        let left = if takes { TURN } else { 0 };
         Self {
             queue,
             memory,
-            left: TURN,
+            left,
             bad_chains: 0,
             used: false,
         }
@@ -83,9 +84,17 @@ impl<'a> Ring<'a> {
     /// # Errors
     /// [`Broken`].
     pub fn done(&mut self, chain: &Chain<'_>, written: u32) -> Result<(), Broken> {
+        self.done_kept(chain.keep(), written)
+    }
+
+    /// Gives a chain back that was kept from an earlier turn on the same queue, with no reset between.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn done_kept(&mut self, kept: Kept, written: u32) -> Result<(), Broken> {
         self.used = true;
         self.queue
-            .add_used(self.memory, chain.chain.head_index(), written)
+            .add_used(self.memory, kept.head, written)
             .map_err(|_| Broken)
     }
 
@@ -115,7 +124,13 @@ pub struct Chain<'a> {
     memory: &'a Memory,
 }
 
-/// One of them.
+/// What gives a chain back after the turn that it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    head: u16,
+}
+
+/// A buffer of a chain.
 pub struct Buffer<'a> {
     /// Where it is.
     pub slice: VolatileSlice<'a>,
@@ -124,6 +139,14 @@ pub struct Buffer<'a> {
 }
 
 impl<'a> Chain<'a> {
+    /// For a device that gives the chain back in a later turn.
+    #[must_use]
+    pub fn keep(&self) -> Kept {
+        Kept {
+            head: self.chain.head_index(),
+        }
+    }
+
     /// The buffers in order, up to the first that makes no sense.
     pub fn buffers(&self) -> impl Iterator<Item = Result<Buffer<'a>, BadChain>> + use<'a> {
         let memory = self.memory;
