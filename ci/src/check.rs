@@ -30,7 +30,8 @@ pub(crate) fn lints(tree: &Tree) -> Result<()> {
         .run()?;
     // Applications have no test harness: `--all-targets` would ask for one.
     guest(tree)
-        .args(["clippy", "--release", "--workspace", "--", "-D", "warnings"])
+        .args(["clippy", "--release", "--workspace"])
+        .args(["--features", PROTOCOL, "--", "-D", "warnings"])
         .run()
 }
 
@@ -38,8 +39,12 @@ pub(crate) fn lints(tree: &Tree) -> Result<()> {
 pub(crate) fn guest_tests(tree: &Tree) -> Result<()> {
     guest(tree)
         .args(["test", "--release", "--workspace", "--lib"])
+        .args(["--features", PROTOCOL])
         .run()
 }
+
+/// The agent's protocol, which no guest of the library OS asks for.
+const PROTOCOL: &str = "abi/agent";
 
 /// Cargo in the host's workspace.
 pub(crate) fn host(tree: &Tree) -> Cmd {
