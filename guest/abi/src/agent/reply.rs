@@ -34,18 +34,16 @@ pub enum Reply {
 /// How far a guest is.
 ///
 /// ```text
-///  ready ──Start──▶ starting ──▶ running ──ends──▶ exited          (and the guest ends)
-///                      │           │ ▲
-///                      ▼       ends▼ │time
-///                    failed      waiting        any of them ──Shutdown──▶ stopping
+///  ready ──Start──▶ running ──ends──▶ exited          (and the guest ends)
+///            │        │ ▲
+///            ▼    ends▼ │time
+///         failed    waiting           any of them ──Shutdown──▶ stopping
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum State {
     /// It waits for its Start.
     Ready,
-    /// It prepares root, network and program.
-    Starting,
     /// The main program runs.
     Running {
         /// Its process id.

@@ -222,7 +222,6 @@ fn failure() -> impl Strategy<Value = Failure> {
 fn reply() -> impl Strategy<Value = Reply> {
     let state = prop_oneof![
         Just(State::Ready),
-        Just(State::Starting),
         Just(State::Stopping),
         any::<u32>().prop_map(|pid| State::Running { pid }),
         (exit(), any::<u32>()).prop_map(|(exit, retry_ms)| State::Waiting { exit, retry_ms }),
