@@ -1,4 +1,4 @@
-//! How an image gets in: written beside, checked, then named.
+//! How a library OS's image gets in: written beside, checked, then named.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -6,10 +6,13 @@ use std::io::{self, Read, Write};
 use crate::digest::Digest;
 use crate::elf::{self, ElfError};
 use crate::files::{At, FileError, make_read_only, place};
+use crate::image::{FindError, InspectError, Inspection};
+use crate::manifest::ManifestError;
 use crate::name::ImageName;
-use crate::store::{FindError, Inspection, Store};
+use crate::root::MAX_ROOT;
+use crate::store::Store;
 
-/// Most bytes of an image: a guest is shown its own file, and this is the room there is for it.
+/// Most bytes of a library OS's image: a guest is shown its own file, and this is the room there is for it.
 pub const MAX_SIZE: u64 = abi::layout::MODULE_MAX;
 
 /// An image was not added, and nothing of it is left.
@@ -24,6 +27,15 @@ pub enum AddError {
     /// No microVM could boot it.
     #[error("the image cannot be booted")]
     Elf(#[from] ElfError),
+    /// More than [`MAX_ROOT`] bytes.
+    #[error("the image's root has more than {max} GiB", max = MAX_ROOT >> 30)]
+    RootTooLarge,
+    /// The root is of another kind.
+    #[error("the image's root is no erofs file system")]
+    NoRoot,
+    /// What is to be said of a Linux image cannot be.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// What the store holds could not be read.
     #[error(transparent)]
     Find(#[from] FindError),
@@ -33,7 +45,7 @@ pub enum AddError {
 }
 
 impl Store {
-    /// Adds an image and gives it a name, which another image may lose by it. Bytes that are there already are kept
+    /// Adds a library OS's image and gives it a name, which another image may lose by it. Bytes that are there already are kept
     /// once.
     ///
     /// # Errors
@@ -57,7 +69,7 @@ impl Store {
             hasher.update(&buffer[..read]);
             file.write_all(&buffer[..read]).at("write", file.path())?;
         }
-        let elf = elf::check(file.as_file())?;
+        elf::check(file.as_file())?;
         let digest = Digest::from(hasher.finalize());
         make_read_only(&file)?;
         // The slow part of writing, before anybody waits for the lock.
@@ -69,10 +81,24 @@ impl Store {
         if !fs::metadata(&blob).is_ok_and(|m| m.len() == size) {
             place(file, &blob)?;
         }
+        self.point(&held, name, digest)
+    }
+
+    /// Lets a name stand for an image that is there. The caller holds the store's lock.
+    pub(crate) fn point(
+        &self,
+        held: &fs::File,
+        name: &ImageName,
+        digest: Digest,
+    ) -> Result<Inspection, AddError> {
         self.layout
-            .write(&held, &self.name_file(name), &format!("{digest}\n"))?;
+            .write(held, &self.name_file(name), &format!("{digest}\n"))?;
         let names = self.names_by_digest()?.remove(&digest).unwrap_or_default();
-        let image = self.image(digest, names)?;
-        Ok(Inspection { image, elf })
+        match self.describe(self.image(digest, names)?) {
+            Ok(inspection) => Ok(inspection),
+            Err(InspectError::Find(e)) => Err(e.into()),
+            Err(InspectError::Elf { source, .. }) => Err(source.into()),
+            Err(InspectError::Manifest { source, .. }) => Err(source.into()),
+        }
     }
 }

@@ -36,6 +36,7 @@ impl<T> At<T> for io::Result<T> {
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) blobs: PathBuf,
+    pub(crate) roots: PathBuf,
     pub(crate) names: PathBuf,
     pub(crate) factory: PathBuf,
     tmp: PathBuf,
@@ -47,18 +48,29 @@ impl Layout {
     pub(crate) fn create(dir: &Path) -> Result<Self, FileError> {
         let layout = Self {
             blobs: dir.join("blobs"),
+            roots: dir.join("roots"),
             names: dir.join("names"),
             factory: dir.join("factory"),
             tmp: dir.join("tmp"),
             lock: dir.join("lock"),
         };
-        for folder in [&layout.blobs, &layout.names, &layout.factory, &layout.tmp] {
+        for folder in layout.folders() {
             // Images belong to whoever runs the store: nobody else has a reason to read them.
             let mut builder = DirBuilder::new();
             builder.recursive(true).mode(0o700);
             builder.create(folder).at("create", folder)?;
         }
         Ok(layout)
+    }
+
+    fn folders(&self) -> [&Path; 5] {
+        [
+            &self.blobs,
+            &self.roots,
+            &self.names,
+            &self.factory,
+            &self.tmp,
+        ]
     }
 
     /// Waits until nobody else changes the store; the lock goes with the file.

@@ -1,105 +1,25 @@
-//! The store: what it holds, under which names, and what may go.
+//! The store: what it holds, and under which names.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use crate::digest::{Digest, DigestError};
-use crate::elf::{self, ElfError, Facts};
-use crate::files::{At, FileError, Layout, remove_if_there};
+use crate::digest::Digest;
+use crate::elf;
+use crate::files::{At, FileError, Layout};
+use crate::image::{Detail, FindError, Image, InspectError, Inspection, Kind, Opened};
+use crate::manifest::Manifest;
 use crate::name::ImageName;
 
 /// A folder of images.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) layout: Layout,
-}
-
-/// An image, as a list shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// What its bytes hash to.
-    pub digest: Digest,
-    /// What it is called, in order; none once every name was removed or given to another image.
-    pub names: Vec<ImageName>,
-    /// Its bytes.
-    pub size: u64,
-    /// When its bytes were added first.
-    pub created: Timestamp,
-}
-
-/// An image, with what its file says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inspection {
-    /// What a list shows.
-    pub image: Image,
-    /// What booting it takes.
-    pub elf: Facts,
-}
-
-/// What [`Store::remove`] took away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removed {
-    /// The image, whose bytes stay until [`Store::gc`].
-    pub digest: Digest,
-    /// The names that it lost.
-    pub names: Vec<ImageName>,
-}
-
-/// What [`Store::gc`] took away.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Freed {
-    /// The images.
-    pub digests: Vec<Digest>,
-    /// Their bytes together.
-    pub bytes: u64,
-}
-
-/// An image was not found.
-#[derive(Debug, thiserror::Error)]
-pub enum FindError {
-    /// Neither a name nor the beginning of a digest.
-    #[error("no image is called {0:?}, and no image's digest begins with it")]
-    Unknown(String),
-    /// The beginning of several digests.
-    #[error("{count} images have digests that begin with {prefix:?}: give more digits")]
-    Ambiguous {
-        /// What was asked for.
-        prefix: String,
-        /// How many.
-        count: usize,
-    },
-    /// A name whose file holds something else.
-    #[error("the store's note of what {name} stands for is damaged: add that image again")]
-    Damaged {
-        /// The name.
-        name: ImageName,
-        /// What its file holds.
-        source: DigestError,
-    },
-    /// The operating system refused.
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
-/// An image could not be described.
-#[derive(Debug, thiserror::Error)]
-pub enum InspectError {
-    /// It was not found.
-    #[error(transparent)]
-    Find(#[from] FindError),
-    /// Its bytes changed after they were checked.
-    #[error("image {digest} is damaged: add it again")]
-    Damaged {
-        /// The image.
-        digest: Digest,
-        /// What is wrong with it.
-        source: ElfError,
-    },
 }
 
 impl Store {
@@ -137,14 +57,21 @@ impl Store {
     /// # Errors
     /// [`InspectError`] where there is none, or it is damaged.
     pub fn inspect(&self, reference: &str) -> Result<Inspection, InspectError> {
-        let (image, file) = self.find_open(reference)?;
-        match elf::check(&file) {
-            Ok(elf) => Ok(Inspection { image, elf }),
-            Err(source) => Err(InspectError::Damaged {
-                digest: image.digest,
-                source,
-            }),
-        }
+        let _held = self.layout.shared()?;
+        self.describe(self.look_up(reference)?)
+    }
+
+    /// Says what an image's file says. The caller holds the store's lock.
+    pub(crate) fn describe(&self, image: Image) -> Result<Inspection, InspectError> {
+        let digest = image.digest;
+        let detail = match image.kind {
+            Kind::Linux => Detail::Linux(Box::new(self.manifest(digest)?)),
+            Kind::LibOs => match elf::check(&self.open_blob(digest)?) {
+                Ok(facts) => Detail::LibOs(facts),
+                Err(source) => return Err(InspectError::Elf { digest, source }),
+            },
+        };
+        Ok(Inspection { image, detail })
     }
 
     /// Finds the image that `reference`, a name or the beginning of a digest, stands for; its file is not looked at, so
@@ -153,75 +80,41 @@ impl Store {
     /// # Errors
     /// [`FindError`] where there is none.
     pub fn find(&self, reference: &str) -> Result<Image, FindError> {
-        self.find_open(reference).map(|(image, _)| image)
+        let _held = self.layout.shared()?;
+        self.look_up(reference)
     }
 
-    fn find_open(&self, reference: &str) -> Result<(Image, File), FindError> {
-        let _held = self.layout.shared()?;
+    /// The image that `reference` stands for. The caller holds the store's lock.
+    fn look_up(&self, reference: &str) -> Result<Image, FindError> {
         let digest = self.resolve(reference)?;
         let names = self.names_by_digest()?.remove(&digest).unwrap_or_default();
-        let path = self.blob(digest);
-        let file = File::open(&path).at("open", &path)?;
-        Ok((self.image(digest, names)?, file))
+        Ok(self.image(digest, names)?)
     }
 
     /// Opens an image for a monitor: read-only, and unchanged for as long as it is open, whatever becomes of the name.
     ///
     /// # Errors
-    /// [`FindError`] where there is none.
-    pub fn open_image(&self, reference: &str) -> Result<(Digest, File), FindError> {
-        self.find_open(reference)
-            .map(|(image, file)| (image.digest, file))
-    }
-
-    /// Takes a name away, or, given the beginning of a digest, all of that image's names. Bytes stay until
-    /// [`Self::gc`]; whether an image is in use is for the caller to know.
-    ///
-    /// # Errors
-    /// [`FindError`] where there is no such name or image.
-    pub fn remove(&self, reference: &str) -> Result<Removed, FindError> {
-        let _held = self.layout.exclusive()?;
-        let name = reference.parse::<ImageName>().ok();
-        let named = name.as_ref().map(|n| self.named(n)).transpose()?.flatten();
-        let (digest, names) = match (name, named) {
-            (Some(name), Some(digest)) => (digest, vec![name]),
-            _ => {
-                let digest = self.resolve(reference)?;
-                let names = self.names_by_digest()?.remove(&digest);
-                (digest, names.unwrap_or_default())
-            }
-        };
-        for name in &names {
-            remove_if_there(&self.name_file(name))?;
+    /// [`InspectError`] where there is none, or a Linux image's manifest is damaged; a library OS's file is for its
+    /// monitor to check.
+    pub fn open_image(&self, reference: &str) -> Result<Opened, InspectError> {
+        let _held = self.layout.shared()?;
+        let digest = self.resolve(reference)?;
+        let file = self.open_blob(digest)?;
+        if kind(&file).at("read", &self.blob(digest))? == Kind::LibOs {
+            return Ok(Opened::LibOs { digest, file });
         }
-        Ok(Removed { digest, names })
-    }
-
-    /// Removes the bytes of images that have no name and are not `in_use`, and what a crash left over.
-    ///
-    /// # Errors
-    /// [`FindError`] where the store cannot be read or written to; a damaged name is one, because what it kept is
-    /// unknown.
-    pub fn gc(&self, in_use: &HashSet<Digest>) -> Result<Freed, FindError> {
-        let held = self.layout.exclusive()?;
-        self.layout.sweep(&held)?;
-        let names = self.names_by_digest()?;
-        let mut freed = Freed::default();
-        for digest in self.digests()? {
-            if names.contains_key(&digest) || in_use.contains(&digest) {
-                continue;
-            }
-            let path = self.blob(digest);
-            let size = fs::metadata(&path).at("read the size of", &path)?.len();
-            remove_if_there(&path)?;
-            freed.bytes += size;
-            freed.digests.push(digest);
-        }
-        Ok(freed)
+        let manifest = Box::new(self.manifest(digest)?);
+        let path = self.root(manifest.root);
+        let root = File::open(&path).at("open", &path)?;
+        Ok(Opened::Linux {
+            digest,
+            manifest,
+            root,
+        })
     }
 
     /// What `reference` stands for: a name first, then the beginning of a digest.
-    fn resolve(&self, reference: &str) -> Result<Digest, FindError> {
+    pub(crate) fn resolve(&self, reference: &str) -> Result<Digest, FindError> {
         if let Ok(name) = reference.parse::<ImageName>()
             && let Some(digest) = self.named(&name)?
         {
@@ -248,6 +141,20 @@ impl Store {
         self.layout.blobs.join(digest.to_string())
     }
 
+    pub(crate) fn root(&self, digest: Digest) -> PathBuf {
+        self.layout.roots.join(digest.to_string())
+    }
+
+    fn open_blob(&self, digest: Digest) -> Result<File, FindError> {
+        let path = self.blob(digest);
+        Ok(File::open(&path).at("open", &path)?)
+    }
+
+    pub(crate) fn manifest(&self, digest: Digest) -> Result<Manifest, InspectError> {
+        Manifest::read(&self.open_blob(digest)?)
+            .map_err(|source| InspectError::Manifest { digest, source })
+    }
+
     pub(crate) fn name_file(&self, name: &ImageName) -> PathBuf {
         self.layout.names.join(name.file_name())
     }
@@ -255,7 +162,16 @@ impl Store {
     /// What an image's files say of it.
     pub(crate) fn image(&self, digest: Digest, names: Vec<ImageName>) -> Result<Image, FileError> {
         let path = self.blob(digest);
-        let metadata = fs::metadata(&path).at("read the size of", &path)?;
+        let file = File::open(&path).at("open", &path)?;
+        let metadata = file.metadata().at("read the size of", &path)?;
+        let kind = kind(&file).at("read", &path)?;
+        let mut size = metadata.len();
+        // A damaged one is found too: all that is known of it is its own size.
+        if kind == Kind::Linux
+            && let Ok(manifest) = Manifest::read(&file)
+        {
+            size = size.saturating_add(manifest.root_bytes);
+        }
         // A file system's time is in range but for a damaged one.
         let created = i32::try_from(metadata.mtime_nsec())
             .ok()
@@ -264,13 +180,14 @@ impl Store {
         Ok(Image {
             digest,
             names,
-            size: metadata.len(),
+            kind,
+            size,
             created,
         })
     }
 
     /// What a name stands for; a name whose image is not there is as none.
-    fn named(&self, name: &ImageName) -> Result<Option<Digest>, FindError> {
+    pub(crate) fn named(&self, name: &ImageName) -> Result<Option<Digest>, FindError> {
         let path = self.name_file(name);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -289,7 +206,7 @@ impl Store {
 
     pub(crate) fn names_by_digest(&self) -> Result<BTreeMap<Digest, Vec<ImageName>>, FindError> {
         let mut map: BTreeMap<Digest, Vec<ImageName>> = BTreeMap::new();
-        for name in entries::<ImageName>(&self.layout.names)? {
+        for FileName(name) in entries(&self.layout.names)? {
             if let Some(digest) = self.named(&name)? {
                 map.entry(digest).or_default().push(name);
             }
@@ -298,13 +215,34 @@ impl Store {
         Ok(map)
     }
 
-    fn digests(&self) -> Result<Vec<Digest>, FileError> {
+    pub(crate) fn digests(&self) -> Result<Vec<Digest>, FileError> {
         entries(&self.layout.blobs)
     }
 }
 
+/// A name, as its file is called.
+struct FileName(ImageName);
+
+impl FromStr for FileName {
+    type Err = ();
+
+    fn from_str(file: &str) -> Result<Self, ()> {
+        ImageName::of_file(file).map(Self).ok_or(())
+    }
+}
+
+/// What an image is, by its first byte: no manifest begins otherwise, and no ELF file so.
+fn kind(file: &File) -> io::Result<Kind> {
+    let mut first = [0];
+    let read = file.read_at(&mut first, 0)?;
+    Ok(match (read, first) {
+        (1, [b'{']) => Kind::Linux,
+        _ => Kind::LibOs,
+    })
+}
+
 /// The files of a folder whose names mean something; others are not the store's.
-fn entries<T: std::str::FromStr>(folder: &Path) -> Result<Vec<T>, FileError> {
+pub(crate) fn entries<T: FromStr>(folder: &Path) -> Result<Vec<T>, FileError> {
     let mut list = Vec::new();
     for entry in fs::read_dir(folder).at("read", folder)? {
         let name = entry.at("read", folder)?.file_name();

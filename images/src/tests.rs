@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod linux;
+
 /// A small image: one segment that holds `payload`, and the note that says where to enter it.
 fn elf(payload: &[u8]) -> Vec<u8> {
     const ENTRY: u64 = 0x10_0000;
@@ -62,7 +64,7 @@ fn files(folder: &Path) -> Vec<String> {
 
 /// Everything that a person would see of a store.
 fn contents(dir: &Path) -> Vec<Vec<String>> {
-    ["blobs", "names", "factory", "tmp"]
+    ["blobs", "roots", "names", "factory", "tmp"]
         .iter()
         .map(|f| files(&dir.join(f)))
         .collect()
@@ -75,14 +77,20 @@ fn an_image_is_found_by_name_and_by_digest() {
     let added = store.add(&name("hello"), &bytes[..]).unwrap();
     assert_eq!(added.image.digest, Digest::of(&bytes));
     assert_eq!(added.image.size, bytes.len() as u64);
-    assert_eq!((added.elf.entry, added.elf.memory), (0x10_0000, 0x10_1005));
+    let facts = elf::Facts {
+        entry: 0x10_0000,
+        memory: 0x10_1005,
+    };
+    assert_eq!(added.detail, Detail::LibOs(facts));
     let digest = added.image.digest.to_string();
     for reference in ["hello", "hello:latest", &digest, &digest[..4]] {
         assert_eq!(store.inspect(reference).unwrap(), added, "{reference}");
-        let (found, mut file) = store.open_image(reference).unwrap();
+        let Opened::LibOs { digest, mut file } = store.open_image(reference).unwrap() else {
+            panic!("{reference} is of another kind");
+        };
         let mut read = Vec::new();
         file.read_to_end(&mut read).unwrap();
-        assert_eq!((found, read), (added.image.digest, bytes.clone()));
+        assert_eq!((digest, read), (added.image.digest, bytes.clone()));
     }
 }
 
@@ -101,7 +109,7 @@ fn the_same_bytes_are_kept_once_and_cannot_be_written() {
         fs::metadata(blob).unwrap().permissions().mode() & 0o777,
         0o444
     );
-    assert_eq!(contents(dir.path())[3], [] as [String; 0]);
+    assert_eq!(contents(dir.path())[4], [] as [String; 0]);
 }
 
 #[test]
@@ -117,7 +125,7 @@ fn a_name_moves_to_the_image_that_was_added_last() {
         .unwrap()
         .image
         .digest;
-    assert_eq!(store.open_image("app").unwrap().0, new);
+    assert_eq!(store.open_image("app").unwrap().digest(), new);
     let list = store.list().unwrap();
     let shown: Vec<_> = list.iter().map(|i| (i.digest, i.names.len())).collect();
     assert_eq!(shown, [(new, 1), (old, 0)]);
@@ -136,7 +144,13 @@ fn an_image_goes_when_neither_a_name_nor_a_vm_has_it() {
     let removed = store.remove(&free.digest.to_string()).unwrap();
     assert_eq!(removed.names, [name("also-free"), name("free")]);
 
-    let (_, held_open) = store.open_image(&free.digest.to_string()).unwrap();
+    let opened = store.open_image(&free.digest.to_string()).unwrap();
+    let Opened::LibOs {
+        file: held_open, ..
+    } = opened
+    else {
+        panic!("of another kind");
+    };
     let freed = store.gc(&HashSet::from([used.digest])).unwrap();
     assert_eq!((freed.digests, freed.bytes), (vec![free.digest], free.size));
     assert_eq!(held_open.metadata().unwrap().len(), free.size);
@@ -251,10 +265,7 @@ fn damage_from_outside_is_told_and_adding_again_mends_it() {
     let blob = dir.path().join("blobs").join(digest.to_string());
     fs::set_permissions(&blob, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&blob, &bytes[..40]).unwrap();
-    assert!(matches!(
-        store.inspect("a"),
-        Err(InspectError::Damaged { .. })
-    ));
+    assert!(matches!(store.inspect("a"), Err(InspectError::Elf { .. })));
     store.add(&name("a"), &bytes[..]).unwrap();
     assert_eq!(store.inspect("a").unwrap().image.digest, digest);
 
@@ -313,7 +324,10 @@ fn a_factory_image_comes_once_a_build() {
 
     fs::write(&file, elf(b"2")).unwrap();
     assert_eq!(store.import_factory(factory.path()).unwrap().len(), 1);
-    assert_eq!(store.open_image("hello").unwrap().0, Digest::of(&elf(b"2")));
+    assert_eq!(
+        store.open_image("hello").unwrap().digest(),
+        Digest::of(&elf(b"2"))
+    );
     assert!(
         store
             .import_factory(&factory.path().join("nowhere"))
@@ -324,28 +338,73 @@ fn a_factory_image_comes_once_a_build() {
 
 #[test]
 fn a_name_is_what_docker_takes_and_safe_as_a_file() {
-    for good in ["a", "hello", "0.1", "kv_2", "a:v1.2-rc_3", &"x".repeat(63)] {
+    let digest = format!("a@sha256:{}", "0f".repeat(32));
+    for good in [
+        "a",
+        "hello",
+        "0.1",
+        "kv_2",
+        "a:v1.2-rc_3",
+        "a:V1",
+        &"x".repeat(63),
+        "team/app",
+        "127.0.0.1:5000/team/app:v2",
+        &digest,
+        &format!("localhost:5000/b/{digest}"),
+        &digest.replace('@', ":latest@"),
+    ] {
         let parsed = name(good);
         assert_eq!(parsed.to_string(), good);
-        assert_eq!(name(&parsed.file_name()), parsed);
+        assert_eq!(ImageName::of_file(&parsed.file_name()), Some(parsed));
     }
     assert_eq!(name("a:latest").to_string(), "a");
+    assert_eq!(name("h:1/a:latest").to_string(), "h:1/a");
+    let full = name("h:1/b/a:t");
+    assert_eq!((full.name(), full.tag()), ("h:1/b/a", Some("t")));
+    assert_eq!(full.registry(), Some("h:1"));
+    assert_eq!(name("team/app").registry(), None);
+    assert_eq!(name("localhost/app").registry(), Some("localhost"));
     for bad in [
-        "", ".", "..", "../a", "a/b", "/a", "-a", "_a", "A", "a:", ":a", "a:b:c", "a:../b", "a b",
-        "a\0", "é",
+        "",
+        ".",
+        "..",
+        "../a",
+        "a/..",
+        "a//b",
+        "/a",
+        "a/",
+        "-a",
+        "_a",
+        "A",
+        "a:",
+        ":a",
+        "a:b:c",
+        "a:../b",
+        "a b",
+        "a\0",
+        "é",
+        "a%b",
+        "a:b/c",
+        "a:99999/c",
+        "a@",
+        "a@sha256:0f",
+        "a@md5:00",
+        "a:80/b:80/c",
     ] {
         assert!(bad.parse::<ImageName>().is_err(), "{bad:?}");
     }
     assert!("x".repeat(64).parse::<ImageName>().is_err());
+    assert!(["x"; 121].join("/").parse::<ImageName>().is_err());
 }
 
 proptest! {
     #[test]
-    fn no_name_leaves_its_folder(text in ".{0,80}") {
+    fn no_name_leaves_its_folder(text in prop_oneof![".{0,80}", "[a-z0-9/:@.%]{0,250}"]) {
         if let Ok(name) = text.parse::<ImageName>() {
             let file = name.file_name();
             prop_assert!(Path::new(&file).components().eq([std::path::Component::Normal(file.as_ref())]));
-            prop_assert!(file.len() <= 127);
+            prop_assert!(file.len() <= 255);
+            prop_assert_eq!(ImageName::of_file(&file), Some(name.clone()));
             prop_assert_eq!(name.to_string().parse::<ImageName>(), Ok(name));
         }
     }

@@ -27,7 +27,10 @@ pub enum CreateError {
     Spec(#[from] SpecError),
     /// There is no such image.
     #[error(transparent)]
-    Image(#[from] images::FindError),
+    Image(#[from] images::InspectError),
+    /// The image is of a kind that no monitor is started for yet.
+    #[error("image {0} is a Linux root file system, and only library OSs are started")]
+    Kind(images::Digest),
     /// The name is another's.
     #[error("the name {name:?} is taken by VM {id}: choose another, or remove that one")]
     Taken {
@@ -135,13 +138,16 @@ impl Fleet {
         reference: String,
     ) -> Result<(images::Digest, File), CreateError> {
         let images = Arc::clone(&self.images);
-        spawn_blocking(move || images.open_image(&reference))
+        let opened = spawn_blocking(move || images.open_image(&reference))
             .await
             .map_err(|e| CreateError::System {
                 action: "start a thread",
                 source: e.into(),
-            })?
-            .map_err(CreateError::Image)
+            })??;
+        match opened {
+            images::Opened::LibOs { digest, file } => Ok((digest, file)),
+            images::Opened::Linux { digest, .. } => Err(CreateError::Kind(digest)),
+        }
     }
 
     /// Gives the VM its id and name, which are nobody else's from here on.

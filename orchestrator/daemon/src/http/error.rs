@@ -58,7 +58,8 @@ impl From<CreateError> for ApiError {
         let code = match &error {
             CreateError::Spec(crate::spec::SpecError::HostMemory { .. }) => ErrorCode::Unacceptable,
             CreateError::Spec(_) => ErrorCode::BadRequest,
-            CreateError::Image(e) => image_code(e),
+            CreateError::Image(e) => inspect_code(e),
+            CreateError::Kind(_) => ErrorCode::Unacceptable,
             CreateError::Taken { .. } => ErrorCode::Conflict,
             CreateError::Store(e) => store_code(e),
             CreateError::Launch(LaunchError::Folder { source, .. }) => io_code(source),
@@ -100,11 +101,16 @@ impl From<images::FindError> for ApiError {
 
 impl From<images::InspectError> for ApiError {
     fn from(error: images::InspectError) -> Self {
-        let code = match &error {
-            images::InspectError::Find(e) => image_code(e),
-            images::InspectError::Damaged { .. } => ErrorCode::Internal,
-        };
-        Self::of(code, &error)
+        Self::of(inspect_code(&error), &error)
+    }
+}
+
+fn inspect_code(error: &images::InspectError) -> ErrorCode {
+    match error {
+        images::InspectError::Find(e) => image_code(e),
+        images::InspectError::Elf { .. } | images::InspectError::Manifest { .. } => {
+            ErrorCode::Internal
+        }
     }
 }
 
@@ -115,7 +121,8 @@ impl From<images::AddError> for ApiError {
             AddError::Read(e) if e.kind() == io::ErrorKind::TimedOut => ErrorCode::Timeout,
             AddError::Read(_) => ErrorCode::BadRequest,
             AddError::TooLarge => ErrorCode::TooLarge,
-            AddError::Elf(_) => ErrorCode::Unacceptable,
+            AddError::RootTooLarge => ErrorCode::TooLarge,
+            AddError::Elf(_) | AddError::NoRoot | AddError::Manifest(_) => ErrorCode::Unacceptable,
             AddError::Find(e) => image_code(e),
             AddError::File(e) => io_code(&e.source),
         };

@@ -79,12 +79,15 @@ pub(super) async fn inspect(
 ) -> Result<Json<Image>, ApiError> {
     let users = app.fleet.image_users();
     let found = store(&app, move |store| store.inspect(&image)).await??;
-    let boot = ImageBoot {
-        entry: found.elf.entry,
-        memory_bytes: found.elf.memory,
+    let boot = match found.detail {
+        images::Detail::LibOs(facts) => Some(ImageBoot {
+            entry: facts.entry,
+            memory_bytes: facts.memory,
+        }),
+        images::Detail::Linux(_) => None,
     };
     Ok(Json(Image {
-        boot: Some(boot),
+        boot,
         ..shown(found.image, &users)
     }))
 }
@@ -165,7 +168,11 @@ fn shown(image: images::Image, users: &std::collections::HashMap<String, Vec<Str
     Image {
         names: image.names.iter().map(ToString::to_string).collect(),
         bytes: image.size,
-        kind: "elf".to_owned(),
+        kind: match image.kind {
+            images::Kind::LibOs => "elf",
+            images::Kind::Linux => "linux",
+        }
+        .to_owned(),
         added_at: image.created,
         used_by: u32::try_from(used_by).unwrap_or(u32::MAX),
         boot: None,
