@@ -25,19 +25,19 @@ pub struct ErrorDetail {
 pub enum ErrorCode {
     /// The request makes no sense (400).
     BadRequest,
-    /// There is no such VM, image or path (404).
+    /// There is no such VM, image, volume, network, path, or file in a VM (404).
     NotFound,
     /// The path is there, the method is not (405).
     MethodNotAllowed,
     /// The client took too long to send its request (408).
     Timeout,
-    /// It cannot be done as things stand: a name is taken, a VM runs, an image is used (409).
+    /// It cannot be done as things stand: a name or a port is taken, a VM runs or does not, an image or a volume is used (409).
     Conflict,
     /// The body is larger than is allowed (413).
     TooLarge,
-    /// The image is not one that can boot, or the VM asks for more than the host has (422).
+    /// The image is not one that can boot, the VM asks for more than the host has, or a guest refuses what it is asked (422).
     Unacceptable,
-    /// The host is out of something (503).
+    /// The host is out of something, or a VM's agent does not answer (503).
     Unavailable,
     /// No room to write state (507).
     NoSpace,

@@ -41,6 +41,12 @@ pub enum EventKind {
     Created,
     /// Its virtual CPUs run.
     Running,
+    /// Its program runs, as its agent says; only a Linux guest has one.
+    Ready,
+    /// Its health probe succeeds.
+    Healthy,
+    /// Its health probe fails, and has so often enough.
+    Unhealthy,
     /// It stands still.
     Paused,
     /// It runs again.

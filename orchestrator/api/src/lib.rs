@@ -7,19 +7,35 @@
 //! The OpenAPI document is made from these types (`vmd --openapi`, `GET /v1/openapi.json`).
 
 pub mod client;
+mod create;
 mod error;
 mod event;
+mod guest;
 mod host;
 mod image;
 mod listening;
+mod network;
 mod vm;
+mod volume;
 
-pub use client::{Bytestream, Client, ClientError, Events};
+pub use client::{Bytestream, Client, ClientError, Events, Lines, Session};
+pub use create::{
+    CreateVm, HealthProbe, Init, ParseError, Probe, Protocol, Publish, RateLimit, Restart,
+    RestartPolicy, VolumeMount,
+};
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{Event, EventKind, EventsQuery, VmRef};
-pub use host::{Host, Version, VmCounts};
-pub use image::{AddImageQuery, Collected, Image, ImageBoot};
-pub use vm::{
-    BootPhase, Cause, CreateVm, ListQuery, LogsQuery, Metrics, Outcome, RemoveQuery, StopVm, Until,
-    VcpuTime, Vm, VmState, WaitQuery,
+pub use guest::{
+    Attach, DiskUse, Exec, FilesQuery, GuestReport, SendSignal, Stats, UPGRADE, WindowSize,
 };
+pub use host::{Host, Version, VmCounts};
+pub use image::{
+    AddImageQuery, BuildImage, CollectQuery, Collected, Image, ImageBoot, ImageConfig, ImageEvent,
+    ImportImageQuery, PullImage, RegistryLogin,
+};
+pub use network::{Address, CreateNetwork, Network};
+pub use vm::{
+    AgentState, BootPhase, Cause, GuestKind, HealthState, LinuxVm, ListQuery, LogsQuery, Metrics,
+    Outcome, RemoveQuery, StopVm, Until, VcpuTime, Vm, VmState, WaitQuery,
+};
+pub use volume::{CreateVolume, PrunedVolumes, Volume};

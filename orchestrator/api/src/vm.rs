@@ -7,65 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// `POST /v1/vms`: create a VM and start it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CreateVm {
-    /// `[a-z0-9][a-z0-9-]{0,62}`, not in use; two words are chosen where it is absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
-    pub name: Option<String>,
-    /// An image's name, digest, or a prefix that only one digest has.
-    pub image: String,
-    /// The program's arguments, its own name not among them.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// The program's environment.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Virtual CPUs.
-    #[serde(default = "CreateVm::default_vcpus")]
-    #[schema(minimum = 1, maximum = 32)]
-    pub vcpus: u32,
-    /// Memory in mebibytes.
-    #[serde(default = "CreateVm::default_memory_mib")]
-    #[schema(minimum = 2)]
-    pub memory_mib: u64,
-    /// Milliseconds from its start after which it is ended, whatever it does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
-    /// Remove it, console and all, as soon as it has ended.
-    #[serde(default)]
-    pub auto_remove: bool,
-}
-
-impl CreateVm {
-    /// A VM of `image` with every default.
-    pub fn new(image: impl Into<String>) -> Self {
-        Self {
-            name: None,
-            image: image.into(),
-            args: Vec::new(),
-            env: BTreeMap::new(),
-            vcpus: Self::default_vcpus(),
-            memory_mib: Self::default_memory_mib(),
-            timeout_ms: None,
-            auto_remove: false,
-        }
-    }
-
-    /// How many virtual CPUs where nobody says.
-    #[must_use]
-    pub fn default_vcpus() -> u32 {
-        1
-    }
-
-    /// How much memory where nobody says.
-    #[must_use]
-    pub fn default_memory_mib() -> u64 {
-        64
-    }
-}
+use crate::create::{HealthProbe, Init, Publish, Restart, VolumeMount};
+use crate::network::Address;
 
 /// A VM.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
@@ -83,9 +26,12 @@ pub struct Vm {
     pub image: String,
     /// The image's digest.
     pub digest: String,
-    /// The program's arguments.
+    /// What kind of guest it is.
+    #[serde(default)]
+    pub kind: GuestKind,
+    /// The program's arguments, as they were asked for.
     pub args: Vec<String>,
-    /// The program's environment.
+    /// The program's environment, as it was asked for.
     pub env: BTreeMap<String, String>,
     /// Virtual CPUs.
     pub vcpus: u32,
@@ -113,6 +59,125 @@ pub struct Vm {
     /// What its monitor has counted; left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
+    /// What only a Linux guest has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux: Option<LinuxVm>,
+}
+
+/// What kind of guest a VM or an image is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestKind {
+    /// A program on the library OS.
+    #[default]
+    Libos,
+    /// A Linux system with a root file system, a disk and an agent.
+    Linux,
+}
+
+impl fmt::Display for GuestKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Libos => "libos",
+            Self::Linux => "linux",
+        })
+    }
+}
+
+/// What a Linux guest has beside what every VM has.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct LinuxVm {
+    /// All that is run: entrypoint and arguments, as they came out of the request and the image.
+    pub command: Vec<String>,
+    /// The user it runs as; empty is root.
+    pub user: String,
+    /// The directory it runs in.
+    pub workdir: String,
+    /// Its host name.
+    pub hostname: String,
+    /// Whether the program has a terminal.
+    pub tty: bool,
+    /// Whether the program's input can be attached to.
+    pub stdin_open: bool,
+    /// Who is the first process of its user space.
+    pub init: Init,
+    /// The size of its disk in mebibytes.
+    pub disk_mib: u64,
+    /// Its addresses, one a network.
+    pub addresses: Vec<Address>,
+    /// Its published ports.
+    pub ports: Vec<Publish>,
+    /// Its volumes.
+    pub volumes: Vec<VolumeMount>,
+    /// When its program, or the VM, is started again by itself.
+    pub restart: Restart,
+    /// How often its program was started again since the VM started, as its agent says, and the VM since it was made.
+    pub restarts: u32,
+    /// The signal that asks its program to end.
+    pub stop_signal: String,
+    /// Milliseconds that its program has to end after that signal.
+    pub stop_timeout_ms: u64,
+    /// Its agent, while it lives.
+    pub agent: AgentState,
+    /// What the agent's state comes from, where there is more to say than the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_message: Option<String>,
+    /// How its health is probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_probe: Option<HealthProbe>,
+    /// Its health, where it is probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthState>,
+}
+
+/// What is known of a Linux guest's agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    /// The VM boots: its agent does not answer yet.
+    Connecting,
+    /// It answered and was told what to run.
+    Configured,
+    /// The program runs.
+    Running,
+    /// It did not answer in time, or answered nonsense. The VM may be well all the same.
+    Unresponsive,
+    /// The VM has ended.
+    Gone,
+}
+
+impl fmt::Display for AgentState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::Configured => "configured",
+            Self::Running => "running",
+            Self::Unresponsive => "unresponsive",
+            Self::Gone => "gone",
+        })
+    }
+}
+
+/// What a VM's health probe says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthState {
+    /// No probe has succeeded yet, and not too many have failed.
+    Starting,
+    /// The last probe succeeded.
+    Healthy,
+    /// As many probes failed, one after the other, as are allowed.
+    Unhealthy,
+}
+
+impl fmt::Display for HealthState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        })
+    }
 }
 
 /// What a VM is doing. `docs/vm-life.md` has the drawing.
@@ -217,7 +282,8 @@ pub struct Metrics {
 /// When a phase of the boot was reached.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct BootPhase {
-    /// `launched`, `main`, `described`, `created`, `loaded`, `ready`, `entered`, `driver`, `console` or `ended`.
+    /// `launched`, `main`, `described`, `created`, `loaded`, `ready`, `entered`, `driver`, `console`, `agent` or `ended`;
+    /// `agent` is when a Linux guest's agent first answered.
     pub phase: String,
     /// Microseconds since the daemon asked for the process.
     pub at_us: u64,
@@ -233,28 +299,18 @@ pub struct VcpuTime {
 }
 
 /// `POST /v1/vms/{vm}/stop`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StopVm {
-    /// Milliseconds that the guest has to end by itself; then it is killed.
-    #[serde(default = "StopVm::default_timeout_ms")]
-    pub timeout_ms: u64,
+    /// Milliseconds that the guest has to end by itself; then it is killed. What the VM was created with where it is absent, or
+    /// else ten seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
 }
 
 impl StopVm {
     /// How long a guest has where nobody says.
-    #[must_use]
-    pub fn default_timeout_ms() -> u64 {
-        10_000
-    }
-}
-
-impl Default for StopVm {
-    fn default() -> Self {
-        Self {
-            timeout_ms: Self::default_timeout_ms(),
-        }
-    }
+    pub const DEFAULT_TIMEOUT_MS: u64 = 10_000;
 }
 
 /// `GET /v1/vms?all=`
@@ -292,6 +348,10 @@ pub struct WaitQuery {
 pub enum Until {
     /// Its virtual CPUs run, or it has ended without.
     Running,
+    /// Its program runs: for a Linux guest its agent says so, for others it is as `running`. Or it has ended without.
+    Ready,
+    /// Its health probe succeeds, where it has one, else as `ready`. Or it has ended without.
+    Healthy,
     /// It has ended.
     Ended,
 }

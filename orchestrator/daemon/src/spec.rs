@@ -1,7 +1,7 @@
 //! What may be asked for: a request is checked once, here, and only what passed is written down.
 
 use abi::cmdline::{ARGUMENTS, Quoted};
-use api::CreateVm;
+use api::{CreateVm, Init, Restart};
 use vmm::spec::{CommandLine, MemorySize, ValueError, VcpuCount};
 
 use crate::name::{self, NameError};
@@ -32,6 +32,69 @@ pub enum SpecError {
     /// A timeout of zero.
     #[error("`timeout_ms` is 0: leave it out for a VM without a deadline")]
     NoTime,
+    /// A field that means nothing to a library OS.
+    #[error("`{0}` is for Linux images, and this one is a program on the library OS")]
+    OnlyLinux(&'static str),
+}
+
+/// The memory of a library-OS VM where nobody says.
+const MEMORY_MIB: u64 = 64;
+
+/// How much memory it is to have.
+#[must_use]
+pub fn memory_mib(request: &CreateVm) -> u64 {
+    request.memory_mib.unwrap_or(MEMORY_MIB)
+}
+
+/// The fields that only a Linux guest knows, of those that the request fills.
+fn only_for_linux(request: &CreateVm) -> Option<&'static str> {
+    let CreateVm {
+        entrypoint,
+        user,
+        workdir,
+        hostname,
+        tty,
+        stdin_open,
+        ports,
+        networks,
+        volumes,
+        disk_mib,
+        restart,
+        stop_signal,
+        stop_timeout_ms,
+        kernel_args,
+        disk_rate,
+        net_rate,
+        health,
+        init,
+        ..
+    } = request;
+    [
+        ("entrypoint", entrypoint.is_some()),
+        ("user", user.is_some()),
+        ("workdir", workdir.is_some()),
+        ("hostname", hostname.is_some()),
+        ("tty", *tty),
+        ("stdin_open", *stdin_open),
+        ("ports", !ports.is_empty()),
+        // Having none is what it can do.
+        (
+            "networks",
+            networks.as_ref().is_some_and(|list| list != &["none"]),
+        ),
+        ("volumes", !volumes.is_empty()),
+        ("disk_mib", disk_mib.is_some()),
+        ("restart", *restart != Restart::default()),
+        ("stop_signal", stop_signal.is_some()),
+        ("stop_timeout_ms", stop_timeout_ms.is_some()),
+        ("kernel_args", !kernel_args.is_empty()),
+        ("disk_rate", disk_rate.is_some()),
+        ("net_rate", net_rate.is_some()),
+        ("health", health.is_some()),
+        ("init", *init != Init::default()),
+    ]
+    .into_iter()
+    .find_map(|(name, given)| given.then_some(name))
 }
 
 /// Checks a request against what a VM may be and what the host has.
@@ -43,15 +106,19 @@ pub fn check(request: &CreateVm, host_memory_mib: u64) -> Result<(), SpecError> 
         name::check(name)?;
     }
     VcpuCount::try_from(request.vcpus)?;
-    MemorySize::from_mib(request.memory_mib)?;
-    if request.memory_mib > host_memory_mib {
+    let memory_mib = memory_mib(request);
+    MemorySize::from_mib(memory_mib)?;
+    if memory_mib > host_memory_mib {
         return Err(SpecError::HostMemory {
-            asked: request.memory_mib,
+            asked: memory_mib,
             host: host_memory_mib,
         });
     }
     if request.timeout_ms == Some(0) {
         return Err(SpecError::NoTime);
+    }
+    if let Some(field) = only_for_linux(request) {
+        return Err(SpecError::OnlyLinux(field));
     }
     if let Some(name) = request.env.keys().find(|k| k.is_empty() || k.contains('=')) {
         return Err(SpecError::Variable(name.chars().take(64).collect()));
@@ -96,12 +163,14 @@ mod tests {
     fn a_refusal_names_the_value() {
         assert!(refusal(|r| r.vcpus = 0).contains("not 0"));
         assert!(refusal(|r| r.vcpus = 1000).contains("not 1000"));
-        assert!(refusal(|r| r.memory_mib = 0).contains("not 0"));
-        assert!(refusal(|r| r.memory_mib = 10 << 20).contains("10485760"));
-        let both = refusal(|r| r.memory_mib = 1001);
+        assert!(refusal(|r| r.memory_mib = Some(0)).contains("not 0"));
+        assert!(refusal(|r| r.memory_mib = Some(10 << 20)).contains("10485760"));
+        let both = refusal(|r| r.memory_mib = Some(1001));
         assert!(both.contains("1001") && both.contains("1000 MiB"));
         assert!(refusal(|r| r.name = Some("Web".into())).contains("\"Web\""));
         assert!(refusal(|r| r.timeout_ms = Some(0)).contains("timeout_ms"));
+        assert!(refusal(|r| r.tty = true).contains("`tty` is for Linux"));
+        assert!(refusal(|r| r.networks = Some(vec!["lan".into()])).contains("`networks`"));
         assert!(refusal(|r| r.args = vec!["a\0".into()]).contains("NUL"));
         assert!(refusal(|r| r.args = vec!["x".repeat(70_000)]).contains("fit"));
         assert!(refusal(|r| drop(r.env.insert("A=B".into(), "".into()))).contains("A=B"));

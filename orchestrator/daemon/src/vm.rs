@@ -267,6 +267,8 @@ impl Vm {
             ended_at: status.ended.map(|ended| ended.ended_at),
             monitor_pid: self.monitor().map(|process| process.pid()),
             metrics: None,
+            kind: api::GuestKind::Libos,
+            linux: None,
         }
     }
 

@@ -35,7 +35,7 @@ fn every_option_reaches_the_daemon() {
         args: vec!["one".into()],
         env: [("A".into(), "1".into()), ("B".into(), String::new())].into(),
         vcpus: 4,
-        memory_mib: 4096,
+        memory_mib: Some(4096),
         timeout_ms: Some(500),
         auto_remove: true,
         ..api::CreateVm::new("hello:v2")
@@ -47,7 +47,7 @@ fn every_option_reaches_the_daemon() {
 fn what_follows_the_image_is_the_programs() {
     let asked = request("create hello --wait --memory 4G -- -x");
     assert_eq!(asked.args, ["--wait", "--memory", "4G", "--", "-x"]);
-    assert_eq!(asked.memory_mib, 64);
+    assert_eq!(asked.memory_mib, None);
 }
 
 #[test]

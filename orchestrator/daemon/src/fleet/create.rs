@@ -156,6 +156,7 @@ impl Fleet {
             action: "get random bytes",
             source,
         };
+        let memory_mib = spec::memory_mib(&request);
         let mut table = self.table();
         let id = loop {
             let id = name::new_id().map_err(random)?;
@@ -180,7 +181,7 @@ impl Fleet {
             args: request.args,
             env: request.env,
             vcpus: request.vcpus,
-            memory_mib: request.memory_mib,
+            memory_mib,
             timeout_ms: request.timeout_ms,
             auto_remove: request.auto_remove,
             created_at: Timestamp::now(),

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{AddImageQuery, Collected, ErrorBody, ErrorCode, Image, ImageBoot};
+use api::{AddImageQuery, CollectQuery, Collected, ErrorBody, ErrorCode, Image, ImageBoot};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -133,13 +133,25 @@ pub(super) async fn remove(
         .unwrap_or_else(|e| Err(ApiError::system("start a thread", &e.into())))
 }
 
-/// Removes every image that has no name and no VM.
-#[utoipa::path(post, path = "/v1/images/gc", tag = "images", responses((status = 200, body = Collected)))]
-pub(super) async fn collect(State(app): State<App>) -> Result<Json<Collected>, ApiError> {
+/// Removes every image that has no VM and no name; with `all`, also those that have names.
+#[utoipa::path(post, path = "/v1/images/gc", tag = "images", params(CollectQuery), responses((status = 200, body = Collected)))]
+pub(super) async fn collect(
+    State(app): State<App>,
+    extract::Params(query): extract::Params<CollectQuery>,
+) -> Result<Json<Collected>, ApiError> {
     let images = Arc::clone(&app.fleet.images);
     let collecting = app.fleet.change_images(move |users| {
         let in_use = fleet::digests(users);
-        spawn_blocking(move || images.gc(&in_use))
+        spawn_blocking(move || {
+            if query.all {
+                for image in images.list()? {
+                    if !in_use.contains(&image.digest) {
+                        images.remove(&image.digest.to_string())?;
+                    }
+                }
+            }
+            images.gc(&in_use)
+        })
     });
     let freed = collecting
         .await
@@ -176,6 +188,7 @@ fn shown(image: images::Image, users: &std::collections::HashMap<String, Vec<Str
         added_at: image.created,
         used_by: u32::try_from(used_by).unwrap_or(u32::MAX),
         boot: None,
+        config: None,
         digest,
     }
 }

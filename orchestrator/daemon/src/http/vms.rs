@@ -70,7 +70,8 @@ pub(super) async fn stop(
     extract::Json(stop): extract::Json<StopVm>,
 ) -> One {
     let vm = app.fleet.find(&vm)?;
-    let timeout = Duration::from_millis(stop.timeout_ms);
+    let timeout = stop.timeout_ms.unwrap_or(StopVm::DEFAULT_TIMEOUT_MS);
+    let timeout = Duration::from_millis(timeout);
     app.fleet.stop(&vm, timeout).await?;
     detail(vm).await
 }
@@ -140,7 +141,7 @@ pub(super) async fn wait(
     let vm = app.fleet.find(&vm)?;
     let boots = |state| matches!(state, VmState::Creating | VmState::Starting);
     match query.until {
-        Until::Running => vm.reach(|state| !boots(state)).await,
+        Until::Running | Until::Ready | Until::Healthy => vm.reach(|state| !boots(state)).await,
         Until::Ended => vm.reach(VmState::is_ended).await,
     };
     detail(vm).await

@@ -98,7 +98,9 @@ async fn who_waits_for_an_end_hears_the_outcome() {
 async fn a_guest_that_does_not_listen_is_ended_by_force() {
     let daemon = Daemon::start().await;
     daemon.running("deaf", &["deaf"]).await;
-    let stop = StopVm { timeout_ms: 50 };
+    let stop = StopVm {
+        timeout_ms: Some(50),
+    };
     let stopped = daemon.client().stop("deaf", stop).await.unwrap();
     assert_eq!(stopped.state, VmState::Exited);
     assert_eq!(stopped.outcome.unwrap().cause, Cause::Stopped);

@@ -27,9 +27,9 @@ pub(crate) struct Description {
     #[arg(long, visible_alias = "cpus", default_value_t = CreateVm::default_vcpus(), value_name = "COUNT")]
     vcpus: u32,
 
-    /// Memory: a number of mebibytes, or one with M or G
-    #[arg(short, long, default_value = "64M", value_parser = memory_mib, value_name = "SIZE")]
-    memory: u64,
+    /// Memory: a number of mebibytes, or one with M or G; where it is absent 64M, and 128M for Linux images
+    #[arg(short, long, value_parser = memory_mib, value_name = "SIZE")]
+    memory: Option<u64>,
 
     /// A variable of the program's environment; KEY alone takes vmctl's own value
     #[arg(short, long, value_parser = variable, value_name = "KEY=VALUE")]
@@ -70,6 +70,7 @@ impl Description {
             memory_mib: self.memory,
             timeout_ms: self.timeout,
             auto_remove,
+            ..CreateVm::default()
         }
     }
 }

@@ -168,7 +168,7 @@ async fn inspect(context: &Context, image: &str) -> Result<u8> {
 }
 
 async fn collect(context: &Context) -> Result<u8> {
-    let collected = context.client().await?.collect_images().await?;
+    let collected = context.client().await?.collect_images(false).await?;
     context.output.result(&collected, || {
         let mut text: String = collected.removed.iter().map(|d| format!("{d}\n")).collect();
         if !context.output.quiet {

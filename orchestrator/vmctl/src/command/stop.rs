@@ -14,9 +14,10 @@ pub(crate) struct Args {
     #[arg(required = true)]
     vms: Vec<String>,
 
-    /// How long a guest has to end by itself: seconds, or 500ms, 10s, 2m
-    #[arg(short, long, default_value = "10s", value_parser = milliseconds, value_name = "TIME")]
-    time: u64,
+    /// How long a guest has to end by itself: seconds, or 500ms, 10s, 2m; ten seconds where nothing else was
+    /// said when it was created
+    #[arg(short, long, value_parser = milliseconds, value_name = "TIME")]
+    time: Option<u64>,
 }
 
 /// Stops them.

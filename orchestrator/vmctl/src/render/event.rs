@@ -7,6 +7,9 @@ pub(crate) fn line(event: &Event) -> String {
     let kind = match event.kind {
         EventKind::Created => "created",
         EventKind::Running => "running",
+        EventKind::Ready => "ready",
+        EventKind::Healthy => "healthy",
+        EventKind::Unhealthy => "unhealthy",
         EventKind::Paused => "paused",
         EventKind::Resumed => "resumed",
         EventKind::Stopping => "stopping",

@@ -36,6 +36,8 @@ fn running() -> Vm {
         ended_at: None,
         monitor_pid: Some(77),
         metrics: None,
+        kind: api::GuestKind::Libos,
+        linux: None,
     }
 }
 
@@ -189,6 +191,7 @@ fn an_image_is_a_line_a_name() {
             entry: 0x10_0000,
             memory_bytes: 5 << 20,
         }),
+        config: None,
     };
     let nameless = Image {
         names: vec![],

@@ -2,7 +2,14 @@
 //!
 //! A connection costs some tens of microseconds here, and long ones (follow, events, wait) never hold up others.
 
+mod guest;
+mod images;
+mod stores;
+
+pub use guest::Session;
+
 use std::io;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -17,10 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::listening::Listening;
-use crate::{
-    Collected, CreateVm, ErrorBody, ErrorDetail, Event, Host, Image, LogsQuery, StopVm, Until,
-    Version, Vm,
-};
+use crate::{CreateVm, ErrorBody, ErrorDetail, Event, Host, LogsQuery, StopVm, Until, Version, Vm};
 
 /// Most bytes of an answer that is read whole.
 const MAX_ANSWER: usize = 64 << 20;
@@ -152,6 +156,11 @@ impl Client {
         self.act(Method::POST, &path(vm, "/kill")).await
     }
 
+    /// Starts one that has ended again, with its disk, its volumes and its addresses.
+    pub async fn start(&self, vm: &str) -> Result<Vm, ClientError> {
+        self.act(Method::POST, &path(vm, "/start")).await
+    }
+
     /// Makes it stand still.
     pub async fn pause(&self, vm: &str) -> Result<Vm, ClientError> {
         self.act(Method::POST, &path(vm, "/pause")).await
@@ -173,6 +182,8 @@ impl Client {
     pub async fn wait(&self, vm: &str, until: Until) -> Result<Vm, ClientError> {
         let until = match until {
             Until::Running => "running",
+            Until::Ready => "ready",
+            Until::Healthy => "healthy",
             Until::Ended => "ended",
         };
         self.get(&path(vm, &format!("/wait?until={until}"))).await
@@ -204,43 +215,7 @@ impl Client {
             None => "/v1/events".to_owned(),
         };
         let answer = self.send(Method::GET, &path, None, empty()).await?;
-        Ok(Events {
-            status: answer.status(),
-            body: Bytestream(answer.into_body()),
-            rest: Vec::new(),
-        })
-    }
-
-    /// Every image.
-    pub async fn images(&self) -> Result<Vec<Image>, ClientError> {
-        self.get("/v1/images").await
-    }
-
-    /// One image.
-    pub async fn image(&self, image: &str) -> Result<Image, ClientError> {
-        self.get(&format!("/v1/images/{}", escape(image))).await
-    }
-
-    /// Adds an image; `content` is an ELF file.
-    pub async fn add_image<S>(&self, name: &str, content: S) -> Result<Image, ClientError>
-    where
-        S: Stream<Item = io::Result<Bytes>> + Send + Sync + 'static,
-    {
-        let path = format!("/v1/images?name={}", escape(name));
-        let answer = self.send(Method::POST, &path, RAW, stream(content)).await?;
-        read(answer).await
-    }
-
-    /// Removes a name, or an image with all its names where a digest is given.
-    pub async fn remove_image(&self, image: &str) -> Result<(), ClientError> {
-        let path = format!("/v1/images/{}", escape(image));
-        let answer = self.send(Method::DELETE, &path, None, empty()).await?;
-        drain(answer).await.map(drop)
-    }
-
-    /// Removes every image that has no name and no VM.
-    pub async fn collect_images(&self) -> Result<Collected, ClientError> {
-        self.act(Method::POST, "/v1/images/gc").await
+        Ok(Lines::new(answer))
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -256,10 +231,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let json = serde_json::to_vec(body).map_err(|e| ClientError::Broken(e.into()))?;
-        let body = Full::new(Bytes::from(json)).map_err(|never| match never {});
-        let kind = Some("application/json");
-        read(self.send(Method::POST, path, kind, body.boxed()).await?).await
+        read(self.send(Method::POST, path, JSON, json(body)?).await?).await
     }
 
     /// Sends a request; an answer that is no success becomes an error.
@@ -270,6 +242,27 @@ impl Client {
         kind: Option<&str>,
         body: Outgoing,
     ) -> Result<Response<Incoming>, ClientError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONNECTION, "close");
+        if let Some(kind) = kind {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        let answer = self.exchange(request.body(body)?).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(refused(answer).await)
+    }
+
+    /// Sends a request on a connection of its own; whatever comes back is the answer.
+    async fn exchange(
+        &self,
+        mut request: Request<Outgoing>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let host = header::HeaderValue::from_static("shoal");
+        request.headers_mut().insert(header::HOST, host);
         let stream =
             UnixStream::connect(&self.socket)
                 .await
@@ -281,29 +274,22 @@ impl Client {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
             .await
             .map_err(broken)?;
-        // Ends with the answer's body: nothing is kept for another request.
-        tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "shoal")
-            .header(header::CONNECTION, "close");
-        if let Some(kind) = kind {
-            request = request.header(header::CONTENT_TYPE, kind);
-        }
-        let answer = sender
-            .send_request(request.body(body)?)
-            .await
-            .map_err(broken)?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        let status = answer.status();
-        let bytes = drain(answer).await?;
-        match serde_json::from_slice::<ErrorBody>(&bytes) {
-            Ok(body) => Err(ClientError::Refused(body.error)),
-            Err(source) => Err(ClientError::Answer { status, source }),
-        }
+        // Ends with the answer's body, or with what it was upgraded to: nothing is kept for another request.
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.map_err(broken)
+    }
+}
+
+/// What an answer that is no success says.
+async fn refused(answer: Response<Incoming>) -> ClientError {
+    let status = answer.status();
+    let bytes = match drain(answer).await {
+        Ok(bytes) => bytes,
+        Err(error) => return error,
+    };
+    match serde_json::from_slice::<ErrorBody>(&bytes) {
+        Ok(body) => ClientError::Refused(body.error),
+        Err(source) => ClientError::Answer { status, source },
     }
 }
 
@@ -323,18 +309,31 @@ impl Bytestream {
     }
 }
 
-/// Events as they come.
+/// Values as they come, one a line of JSON.
 #[derive(Debug)]
-pub struct Events {
+pub struct Lines<T> {
     status: StatusCode,
     body: Bytestream,
     /// Bytes of a line that is not whole yet.
     rest: Vec<u8>,
+    values: PhantomData<fn() -> T>,
 }
 
-impl Events {
-    /// The next event; `None` when the daemon ends.
-    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+/// Events as they come; the stream ends when the daemon does.
+pub type Events = Lines<Event>;
+
+impl<T: DeserializeOwned> Lines<T> {
+    fn new(answer: Response<Incoming>) -> Self {
+        Self {
+            status: answer.status(),
+            body: Bytestream(answer.into_body()),
+            rest: Vec::new(),
+            values: PhantomData,
+        }
+    }
+
+    /// The next value; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
@@ -354,6 +353,14 @@ impl Events {
 }
 
 const RAW: Option<&str> = Some("application/octet-stream");
+const JSON: Option<&str> = Some("application/json");
+
+fn json(value: &impl Serialize) -> Result<Outgoing, ClientError> {
+    let json = serde_json::to_vec(value).map_err(|e| ClientError::Broken(e.into()))?;
+    Ok(Full::new(Bytes::from(json))
+        .map_err(|never| match never {})
+        .boxed())
+}
 
 fn path(vm: &str, rest: &str) -> String {
     format!("/v1/vms/{}{rest}", escape(vm))
