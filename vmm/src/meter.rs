@@ -125,11 +125,25 @@ pub enum Counter {
     Entropy,
     /// Requests of a driver that made no sense and were refused.
     DriverErrors,
+    /// Reads of disks.
+    DiskReads,
+    /// Bytes of those.
+    DiskReadBytes,
+    /// Writes to disks.
+    DiskWrites,
+    /// Bytes of those.
+    DiskWriteBytes,
+    /// Flushes of disks.
+    DiskFlushes,
+    /// Discards of disks, and ranges of them that were zeroed.
+    DiskDiscards,
+    /// Requests to disks that failed.
+    DiskErrors,
 }
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 18] = [
         Self::ExitPio,
         Self::ExitMmio,
         Self::ExitHalt,
@@ -141,6 +155,13 @@ impl Counter {
         Self::ConsoleIn,
         Self::Entropy,
         Self::DriverErrors,
+        Self::DiskReads,
+        Self::DiskReadBytes,
+        Self::DiskWrites,
+        Self::DiskWriteBytes,
+        Self::DiskFlushes,
+        Self::DiskDiscards,
+        Self::DiskErrors,
     ];
 }
 

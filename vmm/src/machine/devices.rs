@@ -5,7 +5,7 @@
 //! | ports 0x3F8.. | serial port | 4 |
 //! | ports 0x60, 0x64 | keyboard controller | 1 |
 //! | port 0xF4 | exit port | |
-//! | memory 0xD000_0000.. | virtio: console if there is one, entropy if asked for | 5.. |
+//! | memory 0xD000_0000.. | virtio: console if there is one, entropy if asked for, disks | 5.. |
 
 use std::io;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use crate::event_loop::Subscriber;
 use crate::meter::Meter;
 use crate::spec;
 use crate::virtio::VirtioDevice;
+use crate::virtio::block::{Block, BlockError};
 use crate::virtio::console::Console;
 use crate::virtio::entropy::Entropy;
 use crate::virtio::mmio::{self, Transport};
@@ -43,12 +44,22 @@ pub enum DevicesError {
     /// KVM refused a doorbell.
     #[error("KVM refused a doorbell at {0:#x}")]
     Doorbell(u64, #[source] kvm_ioctls::Error),
+    /// A disk that cannot be.
+    #[error(transparent)]
+    Disk(#[from] BlockError),
     /// Two devices in one place.
     #[error(transparent)]
     Taken(#[from] Taken),
     /// More virtio devices than interrupt lines.
     #[error("no interrupt line is left for another virtio device")]
     NoLine,
+}
+
+/// What a description asks for.
+pub(super) struct Wanted {
+    pub(super) console: Option<spec::Console>,
+    pub(super) entropy: bool,
+    pub(super) disks: Vec<spec::Disk>,
 }
 
 /// A machine's devices.
@@ -79,8 +90,7 @@ impl Devices {
     pub(super) fn new(
         vm: &VmFd,
         memory: &Memory,
-        console: Option<spec::Console>,
-        entropy: bool,
+        wanted: Wanted,
         meter: &Arc<Meter>,
         end: &Arc<End>,
     ) -> Result<(Self, Bus, Bus), DevicesError> {
@@ -94,7 +104,9 @@ impl Devices {
             subscribers: vec![],
             words: vec![],
         };
-        let (to, from) = console.map_or((None, None), |c| (Some(c.output), c.input));
+        let (to, from) = wanted
+            .console
+            .map_or((None, None), |c| (Some(c.output), c.input));
         let has_console = to.is_some();
         let output =
             Output::new(to, Arc::clone(meter)).map_err(|e| DevicesError::Make("the console", e))?;
@@ -107,8 +119,11 @@ impl Devices {
             let console = Console::new(Arc::clone(&output), room.clone());
             takers.push(builder.virtio(console)?);
         }
-        if entropy {
+        if wanted.entropy {
             builder.virtio(Entropy::new(Arc::clone(meter)))?;
+        }
+        for disk in wanted.disks {
+            builder.virtio(Block::new(disk, memory.clone(), Arc::clone(meter))?)?;
         }
         let line = builder.line(layout::SERIAL_GSI)?;
         let serial = Arc::new(Serial::new(output, line, room.clone()));

@@ -47,7 +47,7 @@ use crate::event_loop::EventLoop;
 use crate::host::{self, HostError};
 use crate::meter::{Meter, Phase};
 use crate::spec;
-use devices::{Devices, DevicesError};
+use devices::{Devices, DevicesError, Wanted};
 use end::End;
 use gate::{Gate, Order};
 use memory::{BootModule, MemoryError};
@@ -124,7 +124,6 @@ impl Machine {
         kick::install();
         let missing = [
             (vm.boot.initrd.is_some(), "way to load an initrd"),
-            (!vm.disks.is_empty(), "disks"),
             (!vm.nets.is_empty(), "network devices"),
             (vm.vsock.is_some(), "socket device"),
             (vm.balloon.is_some(), "memory balloon"),
@@ -159,8 +158,12 @@ impl Machine {
         }
         drop(ready);
         let cpuid = cpuid::Template::new(&kvm, vcpu_count).map_err(refused("tell its CPUID"))?;
-        let (devices, ports, mmio) =
-            Devices::new(&fd, &memory, vm.console, vm.entropy, &meter, &end)?;
+        let wanted = Wanted {
+            console: vm.console,
+            entropy: vm.entropy,
+            disks: vm.disks,
+        };
+        let (devices, ports, mmio) = Devices::new(&fd, &memory, wanted, &meter, &end)?;
         let line = cmdline::with_devices(vm.boot.args.as_str(), devices.words());
         load::start_info(&memory, &line, module.as_ref().map(|_| image.file_size))?;
 

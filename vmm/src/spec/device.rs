@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::str::FromStr;
 
 use super::{Descriptors, SpecError, wire};
+use wire::IoEngine;
 
 /// A device that cannot be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +90,8 @@ pub struct Disk {
     pub read_only: bool,
     /// Limits of its requests.
     pub rate: RateLimit,
+    /// How its file is read and written, where that is not left to the monitor.
+    pub io_engine: Option<IoEngine>,
 }
 
 /// A network device.
@@ -215,6 +218,7 @@ pub(super) fn disks(
             file: table.take("disks.file", disk.file)?,
             read_only: disk.read_only,
             rate: RateLimit::check(disk.rate)?,
+            io_engine: disk.io_engine,
         });
     }
     Ok(disks)

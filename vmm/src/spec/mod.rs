@@ -17,6 +17,7 @@ pub use device::{
     Balloon, DeviceError, DeviceId, Disk, Mac, Net, RateLimit, TokenBucket, Vsock, VsockOut,
 };
 pub use values::{CommandLine, MemorySize, ValueError, VcpuCount, VmId};
+pub use wire::IoEngine;
 
 /// A description that was checked, with the descriptors that it needs.
 #[derive(Debug)]

@@ -111,6 +111,18 @@ pub struct Disk {
     /// Limits of its requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<RateLimit>,
+    /// How its file is read and written: the best way that the host allows, where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_engine: Option<IoEngine>,
+}
+
+/// How a disk's file is read and written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum IoEngine {
+    /// One request after the other.
+    Sync,
+    /// Many at a time, by io_uring: refused where the host does not allow that.
+    Async,
 }
 
 /// A network device.

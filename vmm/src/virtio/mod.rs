@@ -18,13 +18,16 @@
 //!
 //! - [`mmio`]: the transport (section 4.2).
 //! - [`ring`]: split virtqueues (section 2.7), checked.
-//! - [`console`]: section 5.3. [`entropy`]: section 5.4.
+//! - [`block`]: section 5.2. [`console`]: section 5.3. [`entropy`]: section 5.4.
 //! - [`hostile`]: a driver made of arbitrary bytes, for tests and fuzzers.
 
+pub mod block;
 pub mod console;
 pub mod entropy;
 pub mod hostile;
 pub mod mmio;
+#[cfg(test)]
+mod mock;
 pub mod ring;
 
 use std::os::fd::BorrowedFd;

@@ -1,7 +1,7 @@
 //! Split virtqueues (section 2.7), with everything that a driver can get wrong in one place.
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::{GuestMemoryBackend, VolatileSlice};
+use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileSlice};
 
 use crate::machine::memory::Memory;
 
@@ -134,6 +134,8 @@ pub struct Kept {
 pub struct Buffer<'a> {
     /// Where it is.
     pub slice: VolatileSlice<'a>,
+    /// Where that is for the guest.
+    pub address: GuestAddress,
     /// The device writes it; else the driver wrote it.
     pub writable: bool,
 }
@@ -165,6 +167,7 @@ impl<'a> Chain<'a> {
             }
             Some(found.map_err(|_| BadChain).map(|slice| Buffer {
                 slice,
+                address: descriptor.addr(),
                 writable: descriptor.is_write_only(),
             }))
         })
