@@ -139,11 +139,17 @@ pub enum Counter {
     DiskDiscards,
     /// Requests to disks that failed.
     DiskErrors,
+    /// Connections between the guest's programs and the host's, from either side.
+    VsockConnections,
+    /// Bytes that the guest received by them.
+    VsockReceived,
+    /// Bytes that the guest sent by them.
+    VsockSent,
 }
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::ExitPio,
         Self::ExitMmio,
         Self::ExitHalt,
@@ -162,6 +168,9 @@ impl Counter {
         Self::DiskFlushes,
         Self::DiskDiscards,
         Self::DiskErrors,
+        Self::VsockConnections,
+        Self::VsockReceived,
+        Self::VsockSent,
     ];
 }
 

@@ -5,7 +5,7 @@
 //! | ports 0x3F8.. | serial port | 4 |
 //! | ports 0x60, 0x64 | keyboard controller | 1 |
 //! | port 0xF4 | exit port | |
-//! | memory 0xD000_0000.. | virtio: console if there is one, entropy if asked for, disks | 5.. |
+//! | memory 0xD000_0000.. | virtio: console if there is one, entropy if asked for, disks, sockets | 5.. |
 
 use std::io;
 use std::sync::Arc;
@@ -31,6 +31,7 @@ use crate::virtio::block::{Block, BlockError};
 use crate::virtio::console::Console;
 use crate::virtio::entropy::Entropy;
 use crate::virtio::mmio::{self, Transport};
+use crate::virtio::vsock::Vsock;
 
 /// Devices could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,7 @@ pub(super) struct Wanted {
     pub(super) console: Option<spec::Console>,
     pub(super) entropy: bool,
     pub(super) disks: Vec<spec::Disk>,
+    pub(super) vsock: Option<spec::Vsock>,
 }
 
 /// A machine's devices.
@@ -124,6 +126,11 @@ impl Devices {
         }
         for disk in wanted.disks {
             builder.virtio(Block::new(disk, memory.clone(), Arc::clone(meter))?)?;
+        }
+        if let Some(vsock) = wanted.vsock {
+            let vsock = Vsock::new(vsock, Arc::clone(meter))
+                .map_err(|e| DevicesError::Make("the socket device", e))?;
+            builder.virtio(vsock)?;
         }
         let line = builder.line(layout::SERIAL_GSI)?;
         let serial = Arc::new(Serial::new(output, line, room.clone()));

@@ -125,7 +125,6 @@ impl Machine {
         let missing = [
             (vm.boot.initrd.is_some(), "way to load an initrd"),
             (!vm.nets.is_empty(), "network devices"),
-            (vm.vsock.is_some(), "socket device"),
             (vm.balloon.is_some(), "memory balloon"),
         ];
         if let Some((_, what)) = missing.iter().find(|(asked, _)| *asked) {
@@ -162,6 +161,7 @@ impl Machine {
             console: vm.console,
             entropy: vm.entropy,
             disks: vm.disks,
+            vsock: vm.vsock,
         };
         let (devices, ports, mmio) = Devices::new(&fd, &memory, wanted, &meter, &end)?;
         let line = cmdline::with_devices(vm.boot.args.as_str(), devices.words());

@@ -27,7 +27,7 @@ pub enum DeviceError {
     #[error("a guest's context id is 3 to 4294967294, not {0}")]
     Cid(u32),
     /// Not the beginning of a file's name.
-    #[error("{0:?} cannot begin a socket's name: 1 to 80 bytes without '/' or NUL")]
+    #[error("{0:?} cannot begin a socket's name: 1 to {MAX_PREFIX} bytes without '/' or NUL")]
     Prefix(String),
     /// A bucket that holds or gets nothing.
     #[error("a rate limit's size and refill_time are 1 or more, not {size} and {refill_time}")]
@@ -41,6 +41,8 @@ pub enum DeviceError {
 
 /// Least bytes of a packet (RFC 791).
 const MIN_MTU: u16 = 68;
+/// Most bytes of a socket's prefix: with the directory's descriptor and a port, it fits the 108 bytes of a socket's address.
+const MAX_PREFIX: usize = 72;
 
 /// A device's name: 1 to 64 ASCII letters, digits, `-` and `_`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -265,10 +267,12 @@ impl Vsock {
 
 impl VsockOut {
     fn check(wire: wire::VsockOut, table: &mut Descriptors) -> Result<Self, SpecError> {
-        let valid = (1..=80).contains(&wire.prefix.len())
+        let valid = (1..=MAX_PREFIX).contains(&wire.prefix.len())
             && !wire.prefix.bytes().any(|b| b == b'/' || b == 0);
         if !valid {
-            return Err(DeviceError::Prefix(wire.prefix.chars().take(81).collect()).into());
+            return Err(
+                DeviceError::Prefix(wire.prefix.chars().take(MAX_PREFIX + 1).collect()).into(),
+            );
         }
         Ok(Self {
             dir: table.take("vsock.out.dir", wire.dir)?,

@@ -166,41 +166,56 @@ impl<D: VirtioDevice> Transport<D> {
     }
 
     fn serve_locked(&self, state: &mut State<D>, index: usize) -> bool {
-        self.turn(state, index, true)
+        let (more, mut interrupts) = self.turn(state, index, true);
+        if state.is_active()
+            && let Some(other) = state.device.follow_up(index)
+        {
+            let (more, also) = self.turn(state, other, true);
+            interrupts |= also;
+            if more {
+                self.ring_later(other);
+            }
+        }
+        if interrupts != 0 {
+            self.interrupt(state, interrupts);
+        }
+        more
     }
 
     /// Waits for what the device has under way, and lets it give that back.
     fn settle(&self) {
         let mut state = lock(&self.state);
         state.device.drain();
+        let mut interrupts = 0;
         for index in 0..state.queues.len() {
-            self.turn(&mut state, index, false);
+            interrupts |= self.turn(&mut state, index, false).1;
+        }
+        if interrupts != 0 {
+            self.interrupt(&mut state, interrupts);
         }
     }
 
-    /// Calls the device with queue `index`, if there is such a queue and a driver. It finds new chains where it `takes` them.
-    fn turn(&self, state: &mut State<D>, index: usize, takes: bool) -> bool {
+    /// Calls the device with queue `index`, if there is such a queue and a driver. It finds new chains where it `takes` them. Says whether
+    /// there is more to do, and which interrupts the driver is to have.
+    fn turn(&self, state: &mut State<D>, index: usize, takes: bool) -> (bool, u32) {
         if !state.is_active() {
-            return false;
+            return (false, 0);
         }
         let Some(queue) = state.queues.get_mut(index).and_then(|q| q.live.as_mut()) else {
-            return false;
+            return (false, 0);
         };
         let mut ring = Ring::new(queue, &self.memory, takes);
         let served = state.device.serve(index, &mut ring);
         match served.and_then(|()| ring.finish()) {
             Ok(turn) => {
                 self.count_misuse(turn.bad_chains);
-                if turn.interrupt {
-                    self.interrupt(state, INTERRUPT_USED);
-                }
-                turn.more
+                let interrupt = if turn.interrupt { INTERRUPT_USED } else { 0 };
+                (turn.more, interrupt)
             }
             Err(_) => {
                 self.count_misuse(1);
                 state.status |= NEEDS_RESET;
-                self.interrupt(state, INTERRUPT_CONFIG);
-                false
+                (false, INTERRUPT_CONFIG)
             }
         }
     }

@@ -18,17 +18,20 @@
 //!
 //! - [`mmio`]: the transport (section 4.2).
 //! - [`ring`]: split virtqueues (section 2.7), checked.
-//! - [`block`]: section 5.2. [`console`]: section 5.3. [`entropy`]: section 5.4.
+//! - [`block`]: section 5.2. [`console`]: section 5.3. [`entropy`]: section 5.4. [`vsock`]: section 5.10.
 //! - [`hostile`]: a driver made of arbitrary bytes, for tests and fuzzers.
 
 pub mod block;
 pub mod console;
 pub mod entropy;
+#[cfg(test)]
+mod flow_driver;
 pub mod hostile;
 pub mod mmio;
 #[cfg(test)]
 mod mock;
 pub mod ring;
+pub mod vsock;
 
 use std::os::fd::BorrowedFd;
 
@@ -71,6 +74,11 @@ pub trait VirtioDevice: Send {
     /// Waits for what is under way: when it returns, nothing touches guest memory or the host outside of calls. What was finished is given
     /// back in the next [`Self::serve`], which may be one without new chains. From any state.
     fn drain(&mut self) {}
+
+    /// The queue, if any, to be served at once after queue `index` was: the driver then hears of both by one interrupt. While active.
+    fn follow_up(&self, _index: usize) -> Option<usize> {
+        None
+    }
 
     /// Forgets the driver and what it agreed on. When it returns, nothing is under way that would touch guest memory. From any state.
     fn reset(&mut self);

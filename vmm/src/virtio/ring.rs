@@ -25,6 +25,7 @@ pub struct Ring<'a> {
     left: u16,
     bad_chains: u64,
     used: bool,
+    again: bool,
 }
 
 /// What a turn left behind.
@@ -32,7 +33,7 @@ pub struct Ring<'a> {
 pub(crate) struct Turn {
     /// The driver wants an interrupt.
     pub(crate) interrupt: bool,
-    /// The turn was over before the ring was empty.
+    /// The turn was over before the ring was empty, or the device asks for another one.
     pub(crate) more: bool,
     /// Chains that made no sense.
     pub(crate) bad_chains: u64,
@@ -48,6 +49,7 @@ impl<'a> Ring<'a> {
             left,
             bad_chains: 0,
             used: false,
+            again: false,
         }
     }
 
@@ -98,6 +100,18 @@ impl<'a> Ring<'a> {
             .map_err(|_| Broken)
     }
 
+    /// Leaves the chain that was taken last to a later turn.
+    pub fn put_back(&mut self, _chain: Chain<'_>) {
+        let next = self.queue.next_avail();
+        self.queue.set_next_avail(next.wrapping_sub(1));
+        self.left += 1;
+    }
+
+    /// Asks for another turn, after the others had theirs.
+    pub fn ask_again(&mut self) {
+        self.again = true;
+    }
+
     /// Counts a chain that made no sense.
     pub fn note_bad_chain(&mut self) {
         self.bad_chains += 1;
@@ -112,7 +126,7 @@ impl<'a> Ring<'a> {
                 .map_err(|_| Broken)?;
         Ok(Turn {
             interrupt,
-            more: self.left == 0,
+            more: self.again || self.left == 0,
             bad_chains: self.bad_chains,
         })
     }
