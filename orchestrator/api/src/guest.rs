@@ -79,6 +79,52 @@ pub struct FilesQuery {
     pub path: String,
 }
 
+/// `GET /v1/vms/{vm}/files/stat?path=&follow=`: what is at a path of the guest.
+#[derive(Clone, Debug, Deserialize, Serialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct StatQuery {
+    /// An absolute path in the guest.
+    pub path: String,
+    /// Where it is a symbolic link, what that leads to is wanted, not the link.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// What is at a path of a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct FileStat {
+    /// What it is.
+    pub kind: FileKind,
+    /// Its bytes.
+    pub size: u64,
+    /// Its permissions: the lower twelve bits of a mode.
+    pub mode: u16,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// When it was last written, in seconds since 1970.
+    pub modified: i64,
+    /// Where a symbolic link leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// What a file of a guest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// Bytes.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A device, a pipe or a socket.
+    Other,
+}
+
 /// `POST /v1/vms/{vm}/signal`: send a signal to the main program.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -131,6 +131,15 @@ pub struct BuildImage {
     pub name: Option<String>,
 }
 
+/// `GET /v1/recipes`: a recipe that the installation comes with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct Recipe {
+    /// Its name, by which [`BuildImage`] asks for it.
+    pub name: String,
+    /// What comes of it, on one line.
+    pub description: String,
+}
+
 /// What is heard while an image is made. The last one is [`ImageEvent::Done`] or [`ImageEvent::Failed`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]

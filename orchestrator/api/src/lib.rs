@@ -26,12 +26,13 @@ pub use create::{
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{Event, EventKind, EventsQuery, VmRef};
 pub use guest::{
-    Attach, DiskUse, Exec, FilesQuery, GuestReport, SendSignal, Stats, UPGRADE, WindowSize,
+    Attach, DiskUse, Exec, FileKind, FileStat, FilesQuery, GuestReport, SendSignal, StatQuery,
+    Stats, UPGRADE, WindowSize,
 };
 pub use host::{Host, Version, VmCounts};
 pub use image::{
     AddImageQuery, BuildImage, CollectQuery, Collected, Image, ImageBoot, ImageConfig, ImageEvent,
-    ImportImageQuery, PullImage, RegistryLogin,
+    ImportImageQuery, PullImage, Recipe, RegistryLogin,
 };
 pub use network::{Address, CreateNetwork, Network};
 pub use vm::{

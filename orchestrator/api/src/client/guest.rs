@@ -16,7 +16,7 @@ use super::{
     Bytestream, Client, ClientError, JSON, RAW, broken, drain, empty, escape, json, path, refused,
     stream,
 };
-use crate::{Attach, Exec, SendSignal, Stats, UPGRADE};
+use crate::{Attach, Exec, FileStat, SendSignal, Stats, UPGRADE};
 
 impl Client {
     /// Runs a program in the guest. Once it runs, both ends speak frames of `abi::agent`.
@@ -44,6 +44,12 @@ impl Client {
         let path = path(vm, &format!("/files?path={}", escape(from)));
         let answer = self.send(Method::GET, &path, None, empty()).await?;
         Ok(Bytestream(answer.into_body()))
+    }
+
+    /// What is at a path of the guest; with `follow`, behind a symbolic link there.
+    pub async fn stat(&self, vm: &str, at: &str, follow: bool) -> Result<FileStat, ClientError> {
+        let query = format!("/files/stat?path={}&follow={follow}", escape(at));
+        self.get(&path(vm, &query)).await
     }
 
     /// Sends a signal to the main program: `HUP`, `SIGHUP` or `1`.

@@ -8,7 +8,7 @@ use hyper::Method;
 use serde::Serialize;
 
 use super::{Client, ClientError, JSON, Lines, RAW, drain, empty, escape, json, read, stream};
-use crate::{BuildImage, Collected, Image, ImageEvent, ImportImageQuery, PullImage};
+use crate::{BuildImage, Collected, Image, ImageEvent, ImportImageQuery, PullImage, Recipe};
 
 impl Client {
     /// Every image.
@@ -69,6 +69,11 @@ impl Client {
     /// Builds a Linux image from a recipe, and tells how far it is.
     pub async fn build_image(&self, build: &BuildImage) -> Result<Lines<ImageEvent>, ClientError> {
         self.making("/v1/images/build", build).await
+    }
+
+    /// The recipes that the daemon's installation comes with.
+    pub async fn recipes(&self) -> Result<Vec<Recipe>, ClientError> {
+        self.get("/v1/recipes").await
     }
 
     async fn making(
