@@ -145,11 +145,17 @@ pub enum Counter {
     VsockReceived,
     /// Bytes that the guest sent by them.
     VsockSent,
+    /// Pages that a guest's balloon took, 4 KiB each.
+    BalloonInflated,
+    /// Pages that it gave back.
+    BalloonDeflated,
+    /// Free pages that the guest reported.
+    BalloonReported,
 }
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::ExitPio,
         Self::ExitMmio,
         Self::ExitHalt,
@@ -171,6 +177,9 @@ impl Counter {
         Self::VsockConnections,
         Self::VsockReceived,
         Self::VsockSent,
+        Self::BalloonInflated,
+        Self::BalloonDeflated,
+        Self::BalloonReported,
     ];
 }
 

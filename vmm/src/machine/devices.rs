@@ -5,7 +5,7 @@
 //! | ports 0x3F8.. | serial port | 4 |
 //! | ports 0x60, 0x64 | keyboard controller | 1 |
 //! | port 0xF4 | exit port | |
-//! | memory 0xD000_0000.. | virtio: console if there is one, entropy if asked for, disks, sockets | 5.. |
+//! | memory 0xD000_0000.. | virtio: console if there is one, entropy if asked for, disks, sockets, balloon | 5.. |
 
 use std::io;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use crate::event_loop::Subscriber;
 use crate::meter::Meter;
 use crate::spec;
 use crate::virtio::VirtioDevice;
+use crate::virtio::balloon::Balloon;
 use crate::virtio::block::{Block, BlockError};
 use crate::virtio::console::Console;
 use crate::virtio::entropy::Entropy;
@@ -62,6 +63,7 @@ pub(super) struct Wanted {
     pub(super) entropy: bool,
     pub(super) disks: Vec<spec::Disk>,
     pub(super) vsock: Option<spec::Vsock>,
+    pub(super) balloon: Option<spec::Balloon>,
 }
 
 /// A machine's devices.
@@ -70,6 +72,8 @@ pub(super) struct Devices {
     subscribers: Vec<Subscriber>,
     words: Vec<abi::cmdline::Device>,
     keyboard: Arc<I8042>,
+    disks: Vec<(spec::DeviceId, Arc<Transport<Block>>)>,
+    balloon: Option<Arc<Transport<Balloon>>>,
 }
 
 /// Puts devices where they belong.
@@ -124,13 +128,22 @@ impl Devices {
         if wanted.entropy {
             builder.virtio(Entropy::new(Arc::clone(meter)))?;
         }
+        let mut disks = vec![];
         for disk in wanted.disks {
-            builder.virtio(Block::new(disk, memory.clone(), Arc::clone(meter))?)?;
+            let id = disk.id.clone();
+            let block = Block::new(disk, memory.clone(), Arc::clone(meter))?;
+            disks.push((id, builder.virtio(block)?));
         }
         if let Some(vsock) = wanted.vsock {
             let vsock = Vsock::new(vsock, Arc::clone(meter))
                 .map_err(|e| DevicesError::Make("the socket device", e))?;
             builder.virtio(vsock)?;
+        }
+        let mut balloon = None;
+        if let Some(wanted) = wanted.balloon {
+            let made = Balloon::new(wanted, memory.clone(), Arc::clone(meter))
+                .map_err(|e| DevicesError::Make("the balloon", e))?;
+            balloon = Some(builder.virtio(made)?);
         }
         let line = builder.line(layout::SERIAL_GSI)?;
         let serial = Arc::new(Serial::new(output, line, room.clone()));
@@ -152,6 +165,8 @@ impl Devices {
             subscribers: builder.subscribers,
             words: builder.words,
             keyboard,
+            disks,
+            balloon,
         };
         Ok((devices, builder.ports, builder.mmio))
     }
@@ -169,6 +184,19 @@ impl Devices {
     /// What the command line says of them.
     pub(super) fn words(&self) -> &[abi::cmdline::Device] {
         &self.words
+    }
+
+    /// The disk with this name.
+    pub(super) fn disk(&self, id: &str) -> Option<&Transport<Block>> {
+        let mut disks = self.disks.iter();
+        disks
+            .find(|(i, _)| i.as_str() == id)
+            .map(|(_, disk)| &**disk)
+    }
+
+    /// The memory balloon.
+    pub(super) fn balloon(&self) -> Option<&Transport<Balloon>> {
+        self.balloon.as_deref()
     }
 
     /// The keyboard controller.

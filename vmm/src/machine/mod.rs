@@ -47,6 +47,9 @@ use crate::event_loop::EventLoop;
 use crate::host::{self, HostError};
 use crate::meter::{Meter, Phase};
 use crate::spec;
+use crate::virtio::balloon::Balloon;
+use crate::virtio::block::Block;
+use crate::virtio::mmio::Transport;
 use devices::{Devices, DevicesError, Wanted};
 use end::End;
 use gate::{Gate, Order};
@@ -125,7 +128,6 @@ impl Machine {
         let missing = [
             (vm.boot.initrd.is_some(), "way to load an initrd"),
             (!vm.nets.is_empty(), "network devices"),
-            (vm.balloon.is_some(), "memory balloon"),
         ];
         if let Some((_, what)) = missing.iter().find(|(asked, _)| *asked) {
             return Err(MachineError::NoSuchDevice(what));
@@ -162,6 +164,7 @@ impl Machine {
             entropy: vm.entropy,
             disks: vm.disks,
             vsock: vm.vsock,
+            balloon: vm.balloon,
         };
         let (devices, ports, mmio) = Devices::new(&fd, &memory, wanted, &meter, &end)?;
         let line = cmdline::with_devices(vm.boot.args.as_str(), devices.words());
@@ -226,6 +229,18 @@ impl Machine {
     pub fn resume(&mut self) {
         self.devices.each(|device| device.resume());
         self.go();
+    }
+
+    /// The disk with this name.
+    #[must_use]
+    pub fn disk(&self, id: &str) -> Option<&Transport<Block>> {
+        self.devices.disk(id)
+    }
+
+    /// The memory balloon.
+    #[must_use]
+    pub fn balloon(&self) -> Option<&Transport<Balloon>> {
+        self.devices.balloon()
     }
 
     /// Sends Ctrl-Alt-Del.

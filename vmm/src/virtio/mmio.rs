@@ -145,7 +145,7 @@ impl<D: VirtioDevice> Transport<D> {
     }
 
     /// Calls `change` with the device, and then lets it work on queue `index`.
-    pub(super) fn with_device<T>(&self, index: usize, change: impl FnOnce(&mut D) -> T) -> T {
+    pub fn with_device<T>(&self, index: usize, change: impl FnOnce(&mut D) -> T) -> T {
         let mut state = lock(&self.state);
         let result = change(&mut state.device);
         if self.serve_locked(&mut state, index) {

@@ -18,9 +18,10 @@
 //!
 //! - [`mmio`]: the transport (section 4.2).
 //! - [`ring`]: split virtqueues (section 2.7), checked.
-//! - [`block`]: section 5.2. [`console`]: section 5.3. [`entropy`]: section 5.4. [`vsock`]: section 5.10.
+//! - [`block`]: section 5.2. [`console`]: section 5.3. [`entropy`]: section 5.4. [`balloon`]: section 5.5. [`vsock`]: section 5.10.
 //! - [`hostile`]: a driver made of arbitrary bytes, for tests and fuzzers.
 
+pub mod balloon;
 pub mod block;
 pub mod console;
 pub mod entropy;

@@ -1,5 +1,7 @@
 //! What is fuzzed. Each target ends in what the real program does with the bytes.
 
+mod balloon;
+mod block;
 mod cmdline;
 mod elf;
 mod http;
@@ -11,12 +13,14 @@ use anyhow::{Context, Result};
 use super::Target;
 
 /// Every target.
-pub const ALL: [Target; 5] = [
+pub const ALL: [Target; 7] = [
     cmdline::TARGET,
     spec::TARGET,
     http::TARGET,
     elf::TARGET,
     virtqueue::TARGET,
+    block::TARGET,
+    balloon::TARGET,
 ];
 
 /// The target with this name.

@@ -11,23 +11,20 @@
 //!         2 queue                        ring
 //!         3 queue head flags address length next    write a descriptor and make it available
 //!         4 offset length                read
+//!         5 queue kind sector length flags    make a chain available as a disk's driver does
 //! ```
+
+mod devices;
 
 use std::io;
 use std::sync::Arc;
 
 use vm_memory::{Bytes, GuestAddress};
-use vmm_sys_util::eventfd::EventFd;
 
-use super::VirtioDevice;
-use super::console::Console;
-use super::entropy::Entropy;
-use super::mmio::Transport;
-use crate::backend::console::Output;
-use crate::backend::input::{Room, Taker};
-use crate::device::{Device, Lifecycle};
+use self::devices::{Driven, Honest, Maker, Subject};
 use crate::machine::memory::Memory;
 use crate::meter::{Counter, Meter};
+use crate::spec::IoEngine;
 
 /// Bytes of guest memory.
 const MEMORY: u64 = 0x1_0000;
@@ -42,54 +39,48 @@ const BUFFER: u64 = 0x3000;
 /// Most turns that one ring of a doorbell may take: a ring holds 2^16 chains at most, a turn serves 64.
 const TURNS: usize = 1024;
 
-/// Two devices, and memory for a driver to misuse.
+/// Devices, and memory for a driver to misuse.
 pub struct Hostile {
-    console: Transport<Console>,
-    entropy: Transport<Entropy>,
+    subjects: Vec<Subject>,
     memory: Memory,
     meter: Arc<Meter>,
 }
 
-/// What there is to drive.
-trait Driven: Device + Lifecycle {
-    fn serve(&self, queue: usize) -> bool;
-}
-
-impl<D: VirtioDevice> Driven for Transport<D> {
-    fn serve(&self, queue: usize) -> bool {
-        Self::serve(self, queue)
-    }
-}
-
 impl Hostile {
-    /// Devices in reset.
+    /// A console and an entropy device, in reset.
     ///
     /// # Errors
     /// Where memory or descriptors cannot be had.
     pub fn new() -> io::Result<Self> {
-        let meter = Meter::create(None::<std::fs::File>).map_err(io::Error::other)?;
-        let meter = Arc::new(meter);
-        let ranges = [(GuestAddress(0), MEMORY as usize)];
-        let memory = Memory::from_ranges(&ranges).map_err(io::Error::other)?;
-        let output = Arc::new(Output::new(None, Arc::clone(&meter))?);
-        let event = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
+        Self::of(|maker| Ok(vec![maker.console()?, maker.entropy()?]))
+    }
+
+    /// Disks, with the plain engine and, where the host allows it, with io_uring.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn block() -> io::Result<Self> {
+        Self::of(|maker| {
+            let uring = maker.block(IoEngine::Async);
+            let disks = [maker.block(IoEngine::Sync)?].into_iter();
+            Ok(disks.chain(uring).collect())
+        })
+    }
+
+    /// A memory balloon.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn balloon() -> io::Result<Self> {
+        Self::of(|maker| Ok(vec![maker.balloon()?]))
+    }
+
+    fn of(make: impl FnOnce(&Maker) -> io::Result<Vec<Subject>>) -> io::Result<Self> {
+        let maker = Maker::new()?;
         Ok(Self {
-            console: Transport::new(
-                Console::new(output, Room::new()?),
-                memory.clone(),
-                event()?,
-                vec![event()?, event()?],
-                Arc::clone(&meter),
-            ),
-            entropy: Transport::new(
-                Entropy::new(Arc::clone(&meter)),
-                memory.clone(),
-                event()?,
-                vec![event()?],
-                Arc::clone(&meter),
-            ),
-            memory,
-            meter,
+            subjects: make(&maker)?,
+            memory: maker.memory,
+            meter: maker.meter,
         })
     }
 
@@ -99,33 +90,32 @@ impl Hostile {
     /// Where a device does not keep what this module promises.
     pub fn drive(&self, input: &[u8]) {
         let mut input = Input(input);
-        let console = input.byte() & 1 == 0;
-        let device: &dyn Driven = if console {
-            &self.console
-        } else {
-            &self.entropy
-        };
-        let queues = if console { 2 } else { 1 };
+        let subject = &self.subjects[usize::from(input.byte()) % self.subjects.len()];
+        let device = &*subject.device;
         self.clear();
         set_status(device, 0);
         if input.byte() & 1 == 0 {
-            set_up(device, queues);
+            set_up(device, subject.queues);
         }
         while !input.0.is_empty() {
-            self.step(device, &mut input);
+            self.step(subject, &mut input);
         }
-        if console && self.console.room() > 0 {
-            self.console.take(b"typed");
+        if let Some(taker) = &subject.taker
+            && taker.room() > 0
+        {
+            taker.take(b"typed");
         }
         device.halt();
-        self.clear();
         set_status(device, 0);
-        set_up(device, queues);
-        self.honest(device, queues - 1, console);
+        self.clear();
+        set_up(device, subject.queues);
+        self.honest(device, &subject.honest);
     }
 
-    fn step(&self, device: &dyn Driven, input: &mut Input<'_>) {
-        match input.byte() % 5 {
+    fn step(&self, subject: &Subject, input: &mut Input<'_>) {
+        let device = &*subject.device;
+        let queues = subject.queues as u8;
+        match input.byte() % 6 {
             0 => {
                 let register = u64::from(input.byte()) * 4;
                 device.write(register, &input.word().to_le_bytes());
@@ -137,47 +127,65 @@ impl Hostile {
                 // Beyond the end is no place to write: a driver cannot either.
                 let _ = self.memory.write(&bytes, GuestAddress(address));
             }
-            2 => ring(device, usize::from(input.byte() % 3)),
+            2 => ring(device, usize::from(input.byte() % (queues + 1))),
             3 => {
-                let queue = u64::from(input.byte() % 2);
+                let queue = u64::from(input.byte() % queues);
                 let (head, flags) = (input.half(), input.half() % 8);
                 let address = u64::from(input.word()) % (2 * MEMORY);
                 let (length, next) = (input.word(), input.half());
                 self.describe(queue, head, address, length, flags, next % (2 * SIZE));
                 self.make_available(queue, head);
             }
-            _ => {
+            4 => {
                 let mut data = [0; 9];
                 let (offset, length) = (u64::from(input.half()), usize::from(input.byte() % 9));
                 device.read(offset, &mut data[..=length]);
             }
+            _ => {
+                let queue = u64::from(input.byte() % queues);
+                let mut header = [0; 16];
+                header[0] = input.byte();
+                header[8..10].copy_from_slice(&input.half().to_le_bytes());
+                let (length, flags) = (u32::from(input.half()), u16::from(input.byte() % 4));
+                self.request(queue, &header, length, flags);
+            }
         }
     }
 
-    /// One buffer for the queue, to be written by the device if it is of a kind that does.
-    fn honest(&self, device: &dyn Driven, queue: usize, console: bool) {
-        let queue_number = queue as u64;
+    /// A chain as disks know them: what the device reads, data of this length in either direction, a byte to write.
+    fn request(&self, queue: u64, header: &[u8], length: u32, flags: u16) {
+        let at = queue * QUEUE + BUFFER;
+        let _ = self.memory.write(header, GuestAddress(at));
+        self.describe(queue, 0, at, header.len() as u32, 1, 1);
+        self.describe(queue, 1, at + 16, length, flags | 1, 2);
+        self.describe(queue, 2, at + 15, 1, 2, 0);
+        self.make_available(queue, 0);
+    }
+
+    fn honest(&self, device: &dyn Driven, asked: &Honest) {
+        let queue = asked.queue as u64;
         let before = self.meter.read();
-        let address = queue_number * QUEUE + BUFFER;
-        let flags = if console { 0 } else { 2 };
-        self.describe(queue_number, 0, address, 8, flags, 0);
-        self.make_available(queue_number, 0);
-        ring(device, queue);
+        let at = queue * QUEUE + BUFFER;
+        let _ = self.memory.write(asked.out, GuestAddress(at));
+        let (out, both) = (asked.out.len() as u32, asked.filled > 0);
+        let first = u16::from(out == 0);
+        self.describe(queue, 0, at, out, u16::from(both), 1);
+        self.describe(queue, 1, at + 0x100, asked.filled, 2, 0);
+        self.make_available(queue, first);
+        ring(device, asked.queue);
+        // What was begun is also finished.
+        device.pause();
         let used: u16 = self
             .memory
             .load(
-                GuestAddress(queue_number * QUEUE + USED + 2),
+                GuestAddress(queue * QUEUE + USED + 2),
                 std::sync::atomic::Ordering::Acquire,
             )
             .unwrap_or(0);
         assert_eq!(used, 1, "an honest driver is not served");
         let after = self.meter.read();
-        let counter = if console {
-            Counter::ConsoleOut
-        } else {
-            Counter::Entropy
-        };
-        assert_eq!(after.counter(counter) - before.counter(counter), 8);
+        let counted = after.counter(asked.counter) - before.counter(asked.counter);
+        assert_eq!(counted, asked.adds);
         assert_eq!(
             after.counter(Counter::DriverErrors),
             before.counter(Counter::DriverErrors),
@@ -293,17 +301,21 @@ mod tests {
         assert_eq!(hostile.meter.read().counter(Counter::DriverErrors), 1);
     }
 
+    fn all() -> [Hostile; 3] {
+        [Hostile::new(), Hostile::block(), Hostile::balloon()].map(Result::unwrap)
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig::with_cases(400))]
         #[test]
         fn no_driver_breaks_a_device(input in proptest::collection::vec(any::<u8>(), 0..200)) {
-            Hostile::new().unwrap().drive(&input);
+            all().iter().for_each(|hostile| hostile.drive(&input));
         }
 
         #[test]
         fn no_chains_break_a_device(
             device in 0..2_u8,
-            chains in proptest::collection::vec((0..2_u8, any::<[u8; 14]>()), 1..20),
+            chains in proptest::collection::vec((0..4_u8, any::<[u8; 14]>()), 1..20),
         ) {
             let mut input = vec![device, 0];
             for (queue, rest) in chains {
@@ -311,7 +323,25 @@ mod tests {
                 input.extend(rest);
                 input.extend([2, queue]);
             }
-            Hostile::new().unwrap().drive(&input);
+            all().iter().for_each(|hostile| hostile.drive(&input));
+        }
+
+        #[test]
+        fn no_requests_break_a_disk(
+            device in 0..2_u8,
+            requests in proptest::collection::vec(
+                (0..16_u8, 0..80_u16, prop_oneof![Just(512_u16), Just(16), any::<u16>()], 0..4_u8),
+                1..30,
+            ),
+        ) {
+            let mut input = vec![device, 0];
+            for (kind, sector, length, flags) in requests {
+                input.extend([5, 0, kind]);
+                input.extend(sector.to_le_bytes());
+                input.extend(length.to_le_bytes());
+                input.extend([flags, 2, 0]);
+            }
+            Hostile::block().unwrap().drive(&input);
         }
     }
 }
