@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use super::ConfigureError;
+use crate::backend::file::Backing;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
 /// Most bytes of a file that is read whole.
@@ -38,6 +40,26 @@ pub(super) fn input(path: &Path) -> Result<OwnedFd, FileError> {
     match FileType::from_raw_mode(mode) {
         FileType::RegularFile => Ok(file),
         _ => Err(FileError::NotRegular(path.to_owned())),
+    }
+}
+
+/// Opens a disk's file.
+pub(super) fn disk(path: &Path, read_only: bool) -> Result<OwnedFd, ConfigureError> {
+    let access = if read_only {
+        OFlags::RDONLY
+    } else {
+        OFlags::RDWR
+    };
+    let file = open_with(
+        path,
+        access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
+    )?;
+    match Backing::check(&file, read_only) {
+        Ok(_) => Ok(file),
+        Err(error) => Err(ConfigureError::Drive {
+            path: path.to_owned(),
+            error,
+        }),
     }
 }
 

@@ -44,14 +44,16 @@ mod socket;
 use std::path::PathBuf;
 
 pub use api::body::Logger;
-pub use api::{ApiError, ConfigFileError, ConfigureError, VERSION};
+pub use api::{ApiError, ConfigFileError, ConfigureError, DraftError, VERSION};
 pub use files::FileError;
 pub use log::{Level, LevelError};
 pub use server::{Control, ControlError, Limits};
 pub use socket::{Socket, SocketError};
 
 use crate::meter::{Reading, State};
+use crate::rate::LimitChange;
 use crate::spec::{self, VmId};
+use crate::virtio::balloon::stats::Statistics;
 use crate::words::words;
 
 /// The machine, as the control API drives it.
@@ -65,7 +67,7 @@ pub trait Monitor {
     /// Called only while [`Monitor::state`] is `None`. When it succeeds the state is `Some`. When it fails nothing of the
     /// machine is left and the state is `None` as before: the client may mend the configuration and ask again.
     ///
-    /// `vm` has two of its descriptors, the kernel and the console. The console's output may be anything that a shell can redirect
+    /// `vm` has the descriptors of its kernel, its console and its drives. The console's output may be anything that a shell can redirect
     /// to: a terminal, pipe, socket, regular file or `/dev/null`, which other processes may share. Its input, where there is one, can be polled.
     ///
     /// # Errors
@@ -97,8 +99,46 @@ pub trait Monitor {
     /// [`Refusal`], for example while an earlier key still waits for the guest.
     fn ctrl_alt_del(&mut self) -> Result<(), Refusal>;
 
+    /// Changes the rate limit of the disk with this name. Called from [`State::Running`] and [`State::Paused`].
+    ///
+    /// # Errors
+    /// [`Refusal`], where there is no such disk.
+    fn limit_disk(&mut self, id: &str, change: LimitChange) -> Result<(), Refusal>;
+
+    /// The balloon as it is now, if there is one. Called only while [`Monitor::state`] is `Some`.
+    fn balloon(&self) -> Option<spec::Balloon>;
+
+    /// Sets how many MiB the guest is to give up, and does not wait for it. Called from [`State::Running`] and [`State::Paused`].
+    ///
+    /// # Errors
+    /// [`Refusal`], where there is no balloon, or the guest has less.
+    fn set_balloon(&mut self, mib: u64) -> Result<(), Refusal>;
+
+    /// What the guest last said of its memory. Called from [`State::Running`] and [`State::Paused`].
+    ///
+    /// # Errors
+    /// [`Refusal`], where there is no balloon, or one without statistics.
+    fn balloon_statistics(&self) -> Result<BalloonReading, Refusal>;
+
+    /// Changes the seconds between two statistics. Called from [`State::Running`] and [`State::Paused`].
+    ///
+    /// # Errors
+    /// [`Refusal`], where there is no balloon, or statistics would begin or end by it.
+    fn set_balloon_interval(&mut self, seconds: u16) -> Result<(), Refusal>;
+
     /// What the VM's meter says now. Called only while [`Monitor::state`] is `Some`: for `FlushMetrics`, each minute, and at the end.
     fn reading(&self) -> Reading;
+}
+
+/// A balloon's size, and what its guest last said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalloonReading {
+    /// Pages of 4 KiB that the guest is to give up.
+    pub target_pages: u32,
+    /// Pages that it says it gave up.
+    pub actual_pages: u32,
+    /// Its memory.
+    pub statistics: Statistics,
 }
 
 /// Why the machine did not do what was asked, in words for the client.

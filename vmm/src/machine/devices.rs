@@ -27,7 +27,7 @@ use crate::event_loop::Subscriber;
 use crate::meter::Meter;
 use crate::spec;
 use crate::virtio::VirtioDevice;
-use crate::virtio::balloon::Balloon;
+use crate::virtio::balloon::{Balloon, BalloonError};
 use crate::virtio::block::{Block, BlockError};
 use crate::virtio::console::Console;
 use crate::virtio::entropy::Entropy;
@@ -49,6 +49,9 @@ pub enum DevicesError {
     /// A disk that cannot be.
     #[error(transparent)]
     Disk(#[from] BlockError),
+    /// A balloon that cannot be.
+    #[error(transparent)]
+    Balloon(#[from] BalloonError),
     /// Two devices in one place.
     #[error(transparent)]
     Taken(#[from] Taken),
@@ -141,8 +144,7 @@ impl Devices {
         }
         let mut balloon = None;
         if let Some(wanted) = wanted.balloon {
-            let made = Balloon::new(wanted, memory.clone(), Arc::clone(meter))
-                .map_err(|e| DevicesError::Make("the balloon", e))?;
+            let made = Balloon::new(wanted, memory.clone(), Arc::clone(meter))?;
             balloon = Some(builder.virtio(made)?);
         }
         let line = builder.line(layout::SERIAL_GSI)?;

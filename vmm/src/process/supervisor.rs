@@ -18,15 +18,19 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use crate::control::{Control, Monitor, Refusal};
+use crate::control::{BalloonReading, Control, Monitor, Refusal};
 use crate::machine::end::End;
 use crate::machine::{Machine, MachineError};
 use crate::meter::{Meter, Reading, State};
 use crate::outcome::{Cause, Outcome};
+use crate::rate::LimitChange;
 use crate::spec;
 
 /// How often a running VM is looked at, and its processor time accounted for.
 const TICK: Duration = Duration::from_secs(1);
+
+const NO_BALLOON: &str = "there is no balloon";
+const NO_STATISTICS: &str = "whether there are statistics is decided before the start, and here there are none, or none are to be left";
 
 /// What the thread waits for.
 #[derive(Clone, Copy)]
@@ -208,6 +212,46 @@ impl Monitor for Supervisor {
 
     fn ctrl_alt_del(&mut self) -> Result<(), Refusal> {
         self.machine()?.ctrl_alt_del().map_err(|e| Refusal::of(&e))
+    }
+
+    fn limit_disk(&mut self, id: &str, change: LimitChange) -> Result<(), Refusal> {
+        let disk = self.machine()?.disk(id).ok_or("there is no such drive")?;
+        disk.call(|disk| disk.change_limit(change));
+        // What the old limit held back.
+        disk.ring_later(0);
+        Ok(())
+    }
+
+    fn balloon(&self) -> Option<spec::Balloon> {
+        let balloon = self.machine.as_ref()?.balloon()?;
+        Some(balloon.call(|balloon| balloon.described()))
+    }
+
+    fn set_balloon(&mut self, mib: u64) -> Result<(), Refusal> {
+        let balloon = self.machine()?.balloon().ok_or(NO_BALLOON)?;
+        let set = balloon.reconfigure(|balloon| balloon.set_target(mib));
+        set.map_err(|e| Refusal::of(&e))
+    }
+
+    fn balloon_statistics(&self) -> Result<BalloonReading, Refusal> {
+        let machine = self.machine.as_ref();
+        let balloon = machine.and_then(Machine::balloon).ok_or(NO_BALLOON)?;
+        balloon.call(|balloon| {
+            Ok(BalloonReading {
+                target_pages: balloon.target_pages(),
+                actual_pages: balloon.actual_pages(),
+                statistics: *balloon.statistics().ok_or(NO_STATISTICS)?,
+            })
+        })
+    }
+
+    fn set_balloon_interval(&mut self, seconds: u16) -> Result<(), Refusal> {
+        let balloon = self.machine()?.balloon().ok_or(NO_BALLOON)?;
+        if balloon.call(|balloon| balloon.set_interval(seconds)) {
+            Ok(())
+        } else {
+            Err(NO_STATISTICS.into())
+        }
     }
 
     fn reading(&self) -> Reading {

@@ -154,6 +154,11 @@ impl<D: VirtioDevice> Transport<D> {
         result
     }
 
+    /// Calls `call` with the device, and no queue: also while it is paused.
+    pub fn call<T>(&self, call: impl FnOnce(&mut D) -> T) -> T {
+        call(&mut lock(&self.state).device)
+    }
+
     /// Calls `change` with the device, whose configuration space it changes, and tells the driver of that.
     pub fn reconfigure<T>(&self, change: impl FnOnce(&mut D) -> T) -> T {
         let mut state = lock(&self.state);
@@ -226,7 +231,8 @@ impl<D: VirtioDevice> Transport<D> {
         let _ = self.line.write(1);
     }
 
-    fn ring_later(&self, index: usize) {
+    /// Has the event loop serve queue `index`, as if the driver had rung.
+    pub fn ring_later(&self, index: usize) {
         if let Some(doorbell) = self.doorbells.get(index) {
             let _ = doorbell.write(1);
         }

@@ -22,11 +22,10 @@ pub mod job;
 mod plain;
 mod uring;
 
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, FlockOperation, OFlags, fcntl_getfl, flock, fstat};
+use rustix::fs::{FileType, FlockOperation, OFlags, SeekFrom, fcntl_getfl, flock, fstat, seek};
 use rustix::io::Errno;
 
 use self::buffers::Buffers;
@@ -166,19 +165,7 @@ impl Backing {
     /// # Errors
     /// [`BackingError`].
     pub fn open(file: OwnedFd, read_only: bool) -> Result<Self, BackingError> {
-        let system = |e: Errno| BackingError::System(e.into());
-        let stat = fstat(&file).map_err(system)?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if !matches!(kind, FileType::RegularFile | FileType::BlockDevice) {
-            return Err(BackingError::NotFile);
-        }
-        let access = fcntl_getfl(&file).map_err(system)? & OFlags::RWMODE;
-        if access == OFlags::WRONLY {
-            return Err(BackingError::Access("reading"));
-        }
-        if !read_only && access != OFlags::RDWR {
-            return Err(BackingError::Access("writing"));
-        }
+        let sectors = Self::check(&file, read_only)?;
         let lock = if read_only {
             FlockOperation::NonBlockingLockShared
         } else {
@@ -186,18 +173,34 @@ impl Backing {
         };
         flock(&file, lock).map_err(|e| match e {
             Errno::WOULDBLOCK => BackingError::Locked,
-            other => system(other),
+            other => BackingError::System(other.into()),
         })?;
-        let mut file = File::from(file);
+        Ok(Self { file, sectors })
+    }
+
+    /// Checks alone; says how many sectors it has.
+    ///
+    /// # Errors
+    /// [`BackingError`].
+    pub fn check(file: &OwnedFd, read_only: bool) -> Result<u64, BackingError> {
+        let system = |e: Errno| BackingError::System(e.into());
+        let stat = fstat(file).map_err(system)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if !matches!(kind, FileType::RegularFile | FileType::BlockDevice) {
+            return Err(BackingError::NotFile);
+        }
+        let access = fcntl_getfl(file).map_err(system)? & OFlags::RWMODE;
+        if access == OFlags::WRONLY {
+            return Err(BackingError::Access("reading"));
+        }
+        if !read_only && access != OFlags::RDWR {
+            return Err(BackingError::Access("writing"));
+        }
         // A block device has no size in its status, but it has an end.
-        let bytes = file.seek(SeekFrom::End(0)).map_err(BackingError::System)?;
-        match bytes {
+        match seek(file, SeekFrom::End(0)).map_err(system)? {
             0 => Err(BackingError::Empty),
             bytes if !bytes.is_multiple_of(SECTOR) => Err(BackingError::Ragged(bytes)),
-            bytes => Ok(Self {
-                file: file.into(),
-                sectors: bytes / SECTOR,
-            }),
+            bytes => Ok(bytes / SECTOR),
         }
     }
 

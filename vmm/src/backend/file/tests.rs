@@ -1,5 +1,6 @@
 //! Which files can be disks, and what the engines do with them.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+pub(super) use super::balloon::{Balloon, BalloonUpdate, StatisticsUpdate, StatisticsView};
+pub(super) use super::drive::{Drive, DriveUpdate};
 use crate::control::log::Level;
 
 /// `PUT /machine-config`.
@@ -158,8 +160,8 @@ pub(super) struct VersionView {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct ConfigView<'a> {
-    pub(super) balloon: Option<()>,
-    pub(super) drives: [(); 0],
+    pub(super) balloon: Option<Balloon>,
+    pub(super) drives: Vec<&'a Drive>,
     pub(super) boot_source: &'a BootSource,
     pub(super) cpu_config: Option<()>,
     pub(super) logger: Option<&'a Logger>,
@@ -184,12 +186,11 @@ pub(in crate::control) struct ConfigFile {
     pub(super) serial: Option<Serial>,
     pub(super) logger: Option<Logger>,
     pub(super) metrics: Option<Metrics>,
-    #[serde(default)]
-    balloon: Absent,
+    pub(super) balloon: Option<Balloon>,
     #[serde(default)]
     cpu_config: Absent,
     #[serde(default)]
-    drives: Absent,
+    pub(super) drives: Vec<Drive>,
     #[serde(default)]
     memory_hotplug: Absent,
     #[serde(default)]
@@ -206,9 +207,7 @@ impl ConfigFile {
     /// The first section that says something and that this monitor does not have.
     pub(super) fn absent(&self) -> Option<&'static str> {
         [
-            ("balloon", &self.balloon),
             ("cpu-config", &self.cpu_config),
-            ("drives", &self.drives),
             ("memory-hotplug", &self.memory_hotplug),
             ("mmds-config", &self.mmds_config),
             ("network-interfaces", &self.network_interfaces),

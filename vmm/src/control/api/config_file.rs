@@ -81,8 +81,11 @@ impl Api {
             Some(Section::BootSource(file.boot_source)),
             file.serial.map(Section::Serial),
             file.entropy.map(Section::Entropy),
+            file.balloon.map(Section::Balloon),
         ];
-        for section in sections.into_iter().flatten() {
+        let drives = file.drives.into_iter();
+        let drives = drives.map(|drive| Section::Drive(None, drive));
+        for section in sections.into_iter().flatten().chain(drives) {
             self.configure(section)?;
         }
         self.start(monitor)

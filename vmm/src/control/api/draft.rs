@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use rustix::fs::{FileType, fstat};
 
 use super::body;
+use super::drive::Drives;
+use crate::backend::file::BackingError;
 use crate::control::files::{self, FileError};
-use crate::spec::{self, CommandLine, MemorySize, ValueError, VcpuCount, VmId};
+use crate::spec::{self, CommandLine, DeviceError, MemorySize, ValueError, VcpuCount, VmId};
 
 /// Firecracker's own.
 const DEFAULT_MEMORY_MIB: u64 = 128;
@@ -25,9 +27,45 @@ pub enum ConfigureError {
     /// Something that Firecracker can and this version cannot.
     #[error("{0} is not supported by this version of Shoal")]
     NotSupported(String),
+    /// A device that cannot be.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A drive's file that cannot be one.
+    #[error("the file {path:?} cannot be a drive: {error}")]
+    Drive {
+        /// Its name.
+        path: PathBuf,
+        /// Why.
+        error: BackingError,
+    },
+    /// Two names for one drive.
+    #[error("The id from the path [{path}] does not match the id from the body [{body}]!")]
+    OtherId {
+        /// The path's.
+        path: String,
+        /// The body's.
+        body: String,
+    },
+    /// A second root.
+    #[error("A root block device already exists!")]
+    RootTwice,
+    /// Not a partition's name.
+    #[error("partuuid {0:?} is not hexadecimal digits and '-'")]
+    PartUuid(String),
     /// Metrics, a second time.
     #[error("the metrics have a file already")]
     MetricsTwice,
+}
+
+/// A configuration does not become a VM.
+#[derive(Debug, thiserror::Error)]
+pub enum DraftError {
+    /// Descriptors ran out.
+    #[error("a descriptor cannot be copied: {0}")]
+    Copy(#[from] io::Error),
+    /// With what is said of its root, the command line is too long.
+    #[error(transparent)]
+    Value(#[from] ValueError),
 }
 
 /// The configuration so far.
@@ -40,6 +78,8 @@ pub(super) struct Draft {
     boot_view: body::BootSource,
     serial: Option<(PathBuf, OwnedFd)>,
     entropy: bool,
+    pub(super) drives: Drives,
+    balloon: Option<spec::Balloon>,
     pub(super) logger: Option<body::Logger>,
     pub(super) metrics: Option<body::Metrics>,
 }
@@ -60,6 +100,8 @@ impl Draft {
             boot_view: body::BootSource::default(),
             serial: None,
             entropy: false,
+            drives: Drives::default(),
+            balloon: None,
             logger: None,
             metrics: None,
         })
@@ -77,6 +119,8 @@ impl Draft {
             },
             serial: None,
             entropy: vm.entropy,
+            drives: Drives::default(),
+            balloon: vm.balloon,
             logger: None,
             metrics: None,
         }
@@ -123,6 +167,18 @@ impl Draft {
         Ok(())
     }
 
+    pub(super) fn put_balloon(&mut self, put: body::Balloon) -> Result<(), ConfigureError> {
+        if put.wants_hinting() {
+            return Err(ConfigureError::NotSupported("free_page_hinting".to_owned()));
+        }
+        self.balloon = Some(put.into());
+        Ok(())
+    }
+
+    pub(super) fn balloon(&self) -> Option<spec::Balloon> {
+        self.balloon
+    }
+
     pub(super) fn serial(&mut self, put: body::Serial) -> Result<(), ConfigureError> {
         no_rate_limiter(put.rate_limiter.is_some())?;
         self.serial = match put.serial_out_path {
@@ -140,13 +196,18 @@ impl Draft {
         &self,
         id: &VmId,
         launched_at: Option<u64>,
-    ) -> Option<Result<spec::Vm, io::Error>> {
+    ) -> Option<Result<spec::Vm, DraftError>> {
         self.boot
             .as_ref()
             .map(|boot| self.vm_of(boot, id, launched_at))
     }
 
-    fn vm_of(&self, boot: &Boot, id: &VmId, launched_at: Option<u64>) -> io::Result<spec::Vm> {
+    fn vm_of(
+        &self,
+        boot: &Boot,
+        id: &VmId,
+        launched_at: Option<u64>,
+    ) -> Result<spec::Vm, DraftError> {
         let output = match &self.serial {
             Some((_, file)) => file.try_clone()?,
             None => io::stdout().as_fd().try_clone_to_owned()?,
@@ -162,17 +223,17 @@ impl Draft {
             boot: spec::Boot {
                 kernel: boot.kernel.try_clone()?,
                 initrd: None,
-                args: boot.args.clone(),
+                args: format!("{}{}", boot.args.as_str(), self.drives.root_words()).parse()?,
             },
             console: Some(spec::Console {
                 output: spec::ConsoleOutput::Stream(output),
                 input,
             }),
             entropy: self.entropy,
-            disks: vec![],
+            disks: self.drives.disks()?,
             nets: vec![],
             vsock: None,
-            balloon: None,
+            balloon: self.balloon,
             deadline: None,
             control: None,
             meter: None,
@@ -194,8 +255,8 @@ impl Draft {
 
     pub(super) fn view(&self) -> body::ConfigView<'_> {
         body::ConfigView {
-            balloon: None,
-            drives: [],
+            balloon: self.balloon.map(body::Balloon::from),
+            drives: self.drives.bodies(),
             boot_source: &self.boot_view,
             cpu_config: None,
             logger: self.logger.as_ref(),

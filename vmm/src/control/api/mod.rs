@@ -2,15 +2,18 @@
 //!
 //! | | before the start | running, paused |
 //! |---|---|---|
-//! | `GET /`, `/version`, `/machine-config`, `/vm/config` | answered | answered |
+//! | `GET /`, `/version`, `/machine-config`, `/vm/config`, `/balloon` | answered | answered |
 //! | `PUT` of the configuration, `InstanceStart` | done | refused |
-//! | `PATCH /vm`, `SendCtrlAltDel`, `FlushMetrics` | refused | done |
+//! | `PATCH /vm`, `/drives/{id}`, `/balloon`, `SendCtrlAltDel`, `FlushMetrics` | refused | done |
 //!
 //! Words that a tool may look for are Firecracker's, letter for letter; all else is this house's.
 
+mod balloon;
 pub(super) mod body;
 mod config_file;
 mod draft;
+mod drive;
+mod limit;
 mod route;
 
 use std::io;
@@ -26,7 +29,7 @@ use draft::Draft;
 use route::{Action, Section};
 
 pub use config_file::ConfigFileError;
-pub use draft::ConfigureError;
+pub use draft::{ConfigureError, DraftError};
 
 /// The version that is told.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -87,9 +90,18 @@ pub enum ApiError {
     /// Nothing to boot.
     #[error("Start microvm error: Cannot start microvm without kernel configuration.")]
     NoKernel,
-    /// Descriptors ran out.
-    #[error("Start microvm error: a descriptor cannot be copied: {0}")]
-    Copy(io::Error),
+    /// A drive that cannot be.
+    #[error("Drive config error: {0}")]
+    Drive(ConfigureError),
+    /// A balloon that cannot be.
+    #[error("Balloon config error: {0}")]
+    Balloon(ConfigureError),
+    /// The VM has none.
+    #[error("Balloon config error: No balloon device found.")]
+    NoBalloon,
+    /// Descriptors ran out, or a value does not fit.
+    #[error("Start microvm error: {0}")]
+    Draft(DraftError),
     /// The machine could not be built or run.
     #[error("Start microvm error: {0}")]
     Start(Refusal),
@@ -194,8 +206,40 @@ impl Api {
                     monitor.resume().map_err(ApiError::Monitor)?;
                 }
             }
+            Action::PatchDrive(id, update) => {
+                let change = update.check(&id).map_err(ApiError::Drive)?;
+                running_or_paused(monitor)?;
+                let limited = monitor.limit_disk(&id, change);
+                limited.map_err(ApiError::Monitor)?;
+            }
+            Action::ReadBalloon => return self.read_balloon(monitor),
+            Action::PatchBalloon(update) => {
+                running_or_paused(monitor)?;
+                let set = monitor.set_balloon(update.amount_mib);
+                set.map_err(ApiError::Monitor)?;
+            }
+            Action::ReadStatistics => {
+                running_or_paused(monitor)?;
+                let reading = monitor.balloon_statistics().map_err(ApiError::Monitor)?;
+                return Ok(Response::json(&body::StatisticsView::from(reading)));
+            }
+            Action::PatchStatistics(update) => {
+                running_or_paused(monitor)?;
+                let set = monitor.set_balloon_interval(update.stats_polling_interval_s);
+                set.map_err(ApiError::Monitor)?;
+            }
         }
         Ok(Response::no_content())
+    }
+
+    /// As it is, or as it was put before the start.
+    fn read_balloon(&self, monitor: &dyn Monitor) -> Result<Response, ApiError> {
+        let balloon = match monitor.state() {
+            None => self.draft.balloon(),
+            Some(_) => monitor.balloon(),
+        };
+        let balloon = balloon.ok_or(ApiError::NoBalloon)?;
+        Ok(Response::json(&body::Balloon::from(balloon)))
     }
 
     fn describe(&self, state: Option<State>) -> body::InstanceView<'_> {
@@ -221,6 +265,11 @@ impl Api {
             Section::Serial(put) => self.draft.serial(put).map_err(ApiError::Serial),
             Section::Logger(put) => self.logger(put).map_err(ApiError::Logger),
             Section::Metrics(put) => self.metrics(put).map_err(ApiError::Metrics),
+            Section::Drive(id, put) => {
+                let drives = &mut self.draft.drives;
+                drives.put(id.as_deref(), put).map_err(ApiError::Drive)
+            }
+            Section::Balloon(put) => self.draft.put_balloon(put).map_err(ApiError::Balloon),
         }
     }
 
@@ -254,7 +303,7 @@ impl Api {
             .draft
             .vm(&self.id, self.launched_at)
             .ok_or(ApiError::NoKernel)?
-            .map_err(ApiError::Copy)?;
+            .map_err(ApiError::Draft)?;
         monitor.boot(vm).map_err(ApiError::Start)?;
         if let Some(metrics) = &mut self.metrics {
             metrics.start(monotonic_ns());

@@ -20,6 +20,12 @@ pub(super) enum Action {
     FlushMetrics,
     Pause,
     Resume,
+    /// Changes a drive, by its name.
+    PatchDrive(String, body::DriveUpdate),
+    ReadBalloon,
+    PatchBalloon(body::BalloonUpdate),
+    ReadStatistics,
+    PatchStatistics(body::StatisticsUpdate),
 }
 
 /// A part of the configuration.
@@ -31,13 +37,14 @@ pub(super) enum Section {
     Serial(body::Serial),
     Logger(body::Logger),
     Metrics(body::Metrics),
+    /// A drive, with the name in its path.
+    Drive(Option<String>, body::Drive),
+    Balloon(body::Balloon),
 }
 
 /// What Firecracker has and this version does not: a path's or a file's first word, and what it stands for.
-const ABSENT: [(&str, &str); 11] = [
-    ("balloon", "balloon device"),
+const ABSENT: [(&str, &str); 9] = [
     ("cpu-config", "CPU templates"),
-    ("drives", "block devices"),
     ("hotplug", "memory hotplug"),
     ("memory-hotplug", "memory hotplug"),
     ("mmds", "metadata service"),
@@ -104,7 +111,18 @@ impl Action {
                 body::VmState::Paused => Self::Pause,
                 body::VmState::Resumed => Self::Resume,
             },
-            _ => return Err(unknown(request)),
+            (Method::Get, "balloon") => Self::ReadBalloon,
+            (Method::Put, "balloon") => Self::Configure(Section::Balloon(json(body)?)),
+            (Method::Patch, "balloon") => Self::PatchBalloon(json(body)?),
+            (Method::Get, "balloon/statistics") => Self::ReadStatistics,
+            (Method::Patch, "balloon/statistics") => Self::PatchStatistics(json(body)?),
+            (method, path) => match (method, path.strip_prefix("drives/")) {
+                (Method::Put, Some(id)) => {
+                    Self::Configure(Section::Drive(Some(id.to_owned()), json(body)?))
+                }
+                (Method::Patch, Some(id)) => Self::PatchDrive(id.to_owned(), json(body)?),
+                _ => return Err(unknown(request)),
+            },
         })
     }
 }

@@ -8,6 +8,8 @@ use super::*;
 use crate::control::fake::Fake;
 use crate::control::http::Method;
 
+mod devices;
+
 struct Bench {
     api: Api,
     monitor: Fake,
@@ -360,10 +362,8 @@ fn a_wrong_path_is_refused_when_it_arrives() {
 fn devices_of_later_versions_are_refused_by_name() {
     let mut bench = bench();
     for (method, path, what) in [
-        ("PUT", "/drives/rootfs", "block devices"),
         ("PATCH", "/network-interfaces/eth0", "network devices"),
         ("PUT", "/vsock", "vsock device"),
-        ("GET", "/balloon/statistics", "balloon device"),
         ("PUT", "/snapshot/create", "snapshots"),
         ("PUT", "/mmds/config", "metadata service"),
         ("PUT", "/hotplug/memory", "memory hotplug"),
@@ -531,8 +531,8 @@ fn a_configuration_file_is_refused_by_its_name_and_section() {
         ("]".to_owned(), "line 1"),
         (with("turbo", json!(null)), "turbo"),
         (
-            with("drives", json!([{"drive_id": "a"}])),
-            r#""drives": this version of Shoal has no block devices"#,
+            with("pmem", json!([{"id": "a"}])),
+            r#""pmem": this version of Shoal has no pmem devices"#,
         ),
         (with("vsock", json!({})), "vsock"),
         (
@@ -552,7 +552,7 @@ fn a_configuration_file_is_refused_by_its_name_and_section() {
         assert!(error.contains(words), "{error}");
     }
     assert_eq!(bench.monitor.calls, [""; 0]);
-    let text = with("drives", json!([]));
+    let text = with("pmem", json!([]));
     std::fs::write(&file, text).unwrap();
     bench.api.start_from(&file, &mut bench.monitor).unwrap();
 }

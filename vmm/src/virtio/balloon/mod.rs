@@ -25,6 +25,8 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+
 use self::holes::{PAGE, Runs};
 use self::stats::Statistics;
 use super::VirtioDevice;
@@ -45,6 +47,22 @@ const PAGES_PER_MIB: u64 = (1 << 20) / PAGE;
 const STATS: u64 = 1 << 1;
 const DEFLATE_ON_OOM: u64 = 1 << 2;
 const REPORTING: u64 = 1 << 5;
+
+/// A balloon cannot be, or not of this size.
+#[derive(Debug, thiserror::Error)]
+pub enum BalloonError {
+    /// More than there is.
+    #[error("a balloon cannot take {mib} MiB from a guest of {memory} MiB")]
+    Target {
+        /// What was asked for.
+        mib: u64,
+        /// What there is.
+        memory: u64,
+    },
+    /// No timer for its statistics.
+    #[error("the balloon's timer cannot be made")]
+    Timer(#[source] io::Error),
+}
 
 /// What a queue is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +96,12 @@ impl Balloon {
     /// A balloon as a description has it, for `memory`.
     ///
     /// # Errors
-    /// Where there is no descriptor left for its timer.
-    pub fn new(wanted: spec::Balloon, memory: Memory, meter: Arc<Meter>) -> io::Result<Self> {
+    /// [`BalloonError`].
+    pub fn new(
+        wanted: spec::Balloon,
+        memory: Memory,
+        meter: Arc<Meter>,
+    ) -> Result<Self, BalloonError> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let mut features = 0;
         if wanted.deflate_on_oom {
@@ -100,20 +122,31 @@ impl Balloon {
             held: None,
             ask: false,
             interval_s: wanted.stats_interval_s,
-            timer: timerfd_create(TimerfdClockId::Monotonic, flags)?,
+            timer: timerfd_create(TimerfdClockId::Monotonic, flags)
+                .map_err(|e| BalloonError::Timer(e.into()))?,
             statistics: Statistics::default(),
             memory,
             meter,
         };
-        balloon.set_target(wanted.target_mib);
+        balloon.set_target(wanted.target_mib)?;
         Ok(balloon)
     }
 
     /// Sets how much the guest is to give up; the transport tells the driver (`reconfigure`).
-    pub fn set_target(&mut self, mib: u64) {
-        // A guest has less than 2^32 pages: whoever checked the size has seen to it.
-        let pages = u32::try_from(mib.saturating_mul(PAGES_PER_MIB)).unwrap_or(u32::MAX);
-        self.config[..4].copy_from_slice(&pages.to_le_bytes());
+    ///
+    /// # Errors
+    /// [`BalloonError::Target`] where the guest has less.
+    pub fn set_target(&mut self, mib: u64) -> Result<(), BalloonError> {
+        let bytes: u64 = self.memory.iter().map(GuestMemoryRegion::len).sum();
+        let memory = bytes >> 20;
+        let pages = u32::try_from(mib.saturating_mul(PAGES_PER_MIB));
+        match pages {
+            Ok(pages) if mib <= memory => {
+                self.config[..4].copy_from_slice(&pages.to_le_bytes());
+                Ok(())
+            }
+            _ => Err(BalloonError::Target { mib, memory }),
+        }
     }
 
     /// Pages that the guest is to give up.

@@ -1,5 +1,7 @@
 //! What a guest says of its memory (section 5.5.6.3). All of it is the guest's word: nothing is decided by it.
 
+use serde::Serialize;
+
 use crate::virtio::ring::{BadChain, Chain};
 
 /// Bytes of one figure: its number, and its value.
@@ -8,27 +10,37 @@ const FIGURE: usize = 10;
 const FIGURES: usize = 64;
 
 /// A guest's figures; those that it does not give are absent. Bytes, or counts since its boot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Statistics {
     /// Bytes swapped in.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub swap_in: Option<u64>,
     /// Bytes swapped out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub swap_out: Option<u64>,
     /// Page faults that read from a disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub major_faults: Option<u64>,
     /// Other page faults.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub minor_faults: Option<u64>,
     /// Bytes that are used for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub free_memory: Option<u64>,
     /// Bytes in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub total_memory: Option<u64>,
     /// Bytes that a new program could have.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub available_memory: Option<u64>,
     /// Bytes of files that could be given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_caches: Option<u64>,
     /// Huge pages that were had.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hugetlb_allocations: Option<u64>,
     /// Huge pages that were not.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hugetlb_failures: Option<u64>,
 }
 

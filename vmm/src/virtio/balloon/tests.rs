@@ -108,7 +108,20 @@ fn a_new_target_interrupts_and_the_driver_says_how_far_it_is() {
     assert_eq!(driver.read(0x100), 3 * 256);
     driver
         .transport
-        .reconfigure(|balloon| balloon.set_target(5));
+        .reconfigure(|balloon| balloon.set_target(5))
+        .unwrap();
+    let refused = driver
+        .transport
+        .call(|balloon| balloon.set_target(17).unwrap_err());
+    assert_eq!(
+        refused.to_string(),
+        "a balloon cannot take 17 MiB from a guest of 16 MiB"
+    );
+    assert!(
+        driver
+            .transport
+            .call(|balloon| balloon.set_target(u64::MAX).is_err())
+    );
     assert_eq!((driver.read(0x60) & 2, driver.read(0x100)), (2, 5 * 256));
     driver.write(0x104, 700);
     let actual = driver.transport.with_device(INFLATE, |b| b.actual_pages());

@@ -133,12 +133,13 @@ impl Maker {
 
     pub(super) fn balloon(&self) -> io::Result<Subject> {
         let wanted = spec::Balloon {
-            target_mib: 1,
+            target_mib: 0,
             deflate_on_oom: true,
             stats_interval_s: 1,
             free_page_reporting: true,
         };
-        let balloon = Balloon::new(wanted, self.memory.clone(), self.meter())?;
+        let balloon =
+            Balloon::new(wanted, self.memory.clone(), self.meter()).map_err(io::Error::other)?;
         let honest = Honest {
             queue: 1,
             out: &[3, 0, 0, 0],
