@@ -105,6 +105,11 @@ impl Layout {
         Ok(file)
     }
 
+    /// A file without a name, gone when closed.
+    pub(crate) fn scratch(&self) -> Result<File, FileError> {
+        tempfile::tempfile_in(&self.tmp).at("create a file in", &self.tmp)
+    }
+
     /// Removes what writers that are gone left behind. The caller holds the store's lock.
     pub(crate) fn sweep(&self, _held: &File) -> Result<(), FileError> {
         for entry in fs::read_dir(&self.tmp).at("read", &self.tmp)? {

@@ -21,13 +21,18 @@ mod collect;
 mod config;
 mod digest;
 pub mod elf;
+pub mod erofs;
 mod factory;
 mod files;
 mod image;
 mod manifest;
 mod name;
+pub mod oci;
+mod progress;
 mod root;
+pub mod rootfs;
 mod store;
+mod tar;
 #[cfg(test)]
 mod tests;
 
@@ -40,5 +45,6 @@ pub use files::FileError;
 pub use image::{Detail, FindError, Image, InspectError, Inspection, Kind, Opened};
 pub use manifest::{Manifest, ManifestError, Source};
 pub use name::{ImageName, NameError};
+pub use progress::{Cancel, Phase, Progress, Step};
 pub use root::{MAX_ROOT, Root, RootWriter};
 pub use store::Store;

@@ -137,6 +137,14 @@ impl Store {
         }
     }
 
+    /// A file for what is gone when it is closed, on the store's own disk.
+    ///
+    /// # Errors
+    /// [`FileError`] where it cannot be made.
+    pub fn scratch(&self) -> Result<File, FileError> {
+        self.layout.scratch()
+    }
+
     pub(crate) fn blob(&self, digest: Digest) -> PathBuf {
         self.layout.blobs.join(digest.to_string())
     }

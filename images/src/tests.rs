@@ -11,7 +11,10 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod layers;
 mod linux;
+mod roots;
+mod survey;
 
 /// A small image: one segment that holds `payload`, and the note that says where to enter it.
 fn elf(payload: &[u8]) -> Vec<u8> {
