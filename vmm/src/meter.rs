@@ -139,6 +139,18 @@ pub enum Counter {
     DiskDiscards,
     /// Requests to disks that failed.
     DiskErrors,
+    /// Frames that the guest received.
+    NetReceived,
+    /// Bytes of those.
+    NetReceivedBytes,
+    /// Frames that the guest sent.
+    NetSent,
+    /// Bytes of those.
+    NetSentBytes,
+    /// Frames in either direction that were dropped: too long, malformed, or no room for them.
+    NetDropped,
+    /// Failures of taps.
+    NetErrors,
     /// Connections between the guest's programs and the host's, from either side.
     VsockConnections,
     /// Bytes that the guest received by them.
@@ -155,7 +167,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 30] = [
         Self::ExitPio,
         Self::ExitMmio,
         Self::ExitHalt,
@@ -174,6 +186,12 @@ impl Counter {
         Self::DiskFlushes,
         Self::DiskDiscards,
         Self::DiskErrors,
+        Self::NetReceived,
+        Self::NetReceivedBytes,
+        Self::NetSent,
+        Self::NetSentBytes,
+        Self::NetDropped,
+        Self::NetErrors,
         Self::VsockConnections,
         Self::VsockReceived,
         Self::VsockSent,

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use vm_memory::VolatileSlice;
 
 /// Most pieces that the kernel takes at once (`IOV_MAX`).
-const PIECES: usize = 1024;
+pub const PIECES: usize = 1024;
 
 /// Pieces of guest memory, in order.
 #[derive(Default)]
@@ -24,6 +24,12 @@ impl<'a> Vector<'a> {
             self.length += piece.len();
             self.pieces.push(piece);
         }
+    }
+
+    /// Adds the pieces of another at the end.
+    pub fn append(&mut self, other: Self) {
+        self.length += other.length;
+        self.pieces.extend(other.pieces);
     }
 
     /// Bytes of all pieces.
@@ -78,10 +84,22 @@ impl<'a> Vector<'a> {
 
     /// Copies `bytes` to the beginning; says how many.
     pub fn copy_from(&self, bytes: &[u8]) -> usize {
-        let mut done = 0;
+        self.copy_from_at(0, bytes)
+    }
+
+    /// Copies `bytes` to what begins after `start` bytes; says how many.
+    pub fn copy_from_at(&self, start: usize, bytes: &[u8]) -> usize {
+        let (mut skip, mut done) = (start, 0);
         for piece in &self.pieces {
-            let count = piece.len().min(bytes.len() - done);
-            piece.copy_from(&bytes[done..done + count]);
+            if done == bytes.len() {
+                break;
+            }
+            let Ok(rest) = piece.offset(skip.min(piece.len())) else {
+                break;
+            };
+            skip -= piece.len() - rest.len();
+            let count = rest.len().min(bytes.len() - done);
+            rest.copy_from(&bytes[done..done + count]);
             done += count;
         }
         done
@@ -193,6 +211,17 @@ mod tests {
             rest.copy_to(&mut tail);
             prop_assert_eq!(&head, &all[..cut]);
             prop_assert_eq!(&tail, &all[cut..]);
+            let mut written = all.clone();
+            let start = count.min(all.len() / 2);
+            let part = vec![9; count.min(all.len() - start)];
+            written[start..start + part.len()].copy_from_slice(&part);
+            let mut joined = front;
+            joined.append(rest);
+            prop_assert_eq!(joined.copy_from_at(start, &part), part.len());
+            let mut bytes = vec![0; all.len()];
+            joined.copy_to(&mut bytes);
+            prop_assert_eq!(bytes, written);
+            let front = joined.take_front(count);
             prop_assert_eq!(front.copy_from(&vec![7; count]), cut);
             prop_assert_eq!(front.copy_to(&mut head), cut);
             prop_assert!(head.iter().all(|b| *b == 7));

@@ -5,7 +5,7 @@
 //! | ports 0x3F8.. | serial port | 4 |
 //! | ports 0x60, 0x64 | keyboard controller | 1 |
 //! | port 0xF4 | exit port | |
-//! | memory 0xD000_0000.. | virtio: console if there is one, entropy if asked for, disks, sockets, balloon | 5.. |
+//! | memory 0xD000_0000.. | virtio: console if there is one, entropy if asked for, disks, networks, sockets, balloon | 5.. |
 
 use std::io;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::end::End;
 use super::memory::Memory;
 use crate::backend::console::Output;
 use crate::backend::input::{Input, Room, Taker};
+use crate::backend::tap::{Tap, TapError};
 use crate::bus::{Bus, Taken};
 use crate::device::exit::ExitPort;
 use crate::device::i8042::{self, I8042};
@@ -32,6 +33,7 @@ use crate::virtio::block::{Block, BlockError};
 use crate::virtio::console::Console;
 use crate::virtio::entropy::Entropy;
 use crate::virtio::mmio::{self, Transport};
+use crate::virtio::net::{self, Net};
 use crate::virtio::vsock::Vsock;
 
 /// Devices could not be made.
@@ -52,6 +54,9 @@ pub enum DevicesError {
     /// A balloon that cannot be.
     #[error(transparent)]
     Balloon(#[from] BalloonError),
+    /// No tap.
+    #[error(transparent)]
+    Tap(#[from] TapError),
     /// Two devices in one place.
     #[error(transparent)]
     Taken(#[from] Taken),
@@ -65,6 +70,7 @@ pub(super) struct Wanted {
     pub(super) console: Option<spec::Console>,
     pub(super) entropy: bool,
     pub(super) disks: Vec<spec::Disk>,
+    pub(super) nets: Vec<spec::Net>,
     pub(super) vsock: Option<spec::Vsock>,
     pub(super) balloon: Option<spec::Balloon>,
 }
@@ -136,6 +142,18 @@ impl Devices {
             let id = disk.id.clone();
             let block = Block::new(disk, memory.clone(), Arc::clone(meter))?;
             disks.push((id, builder.virtio(block)?));
+        }
+        for net in wanted.nets {
+            let link = Tap::new(net.tap)?;
+            let settings = net::Settings {
+                mac: net.mac,
+                mtu: net.mtu,
+                receive: net.receive,
+                transmit: net.transmit,
+            };
+            let net = Net::new(Box::new(link), settings, Arc::clone(meter))
+                .map_err(|e| DevicesError::Make("a network device", e))?;
+            builder.virtio(net)?;
         }
         if let Some(vsock) = wanted.vsock {
             let vsock = Vsock::new(vsock, Arc::clone(meter))

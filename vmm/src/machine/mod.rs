@@ -125,10 +125,7 @@ impl Machine {
     /// [`MachineError`]; nothing is left then.
     pub fn new(vm: spec::Vm, meter: Arc<Meter>, end: Arc<End>) -> Result<Self, MachineError> {
         kick::install();
-        let missing = [
-            (vm.boot.initrd.is_some(), "way to load an initrd"),
-            (!vm.nets.is_empty(), "network devices"),
-        ];
+        let missing = [(vm.boot.initrd.is_some(), "way to load an initrd")];
         if let Some((_, what)) = missing.iter().find(|(asked, _)| *asked) {
             return Err(MachineError::NoSuchDevice(what));
         }
@@ -163,6 +160,7 @@ impl Machine {
             console: vm.console,
             entropy: vm.entropy,
             disks: vm.disks,
+            nets: vm.nets,
             vsock: vm.vsock,
             balloon: vm.balloon,
         };

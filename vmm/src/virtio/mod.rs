@@ -18,7 +18,7 @@
 //!
 //! - [`mmio`]: the transport (section 4.2).
 //! - [`ring`]: split virtqueues (section 2.7), checked.
-//! - [`block`]: section 5.2. [`console`]: section 5.3. [`entropy`]: section 5.4. [`balloon`]: section 5.5. [`vsock`]: section 5.10.
+//! - [`net`]: section 5.1. [`block`]: section 5.2. [`console`]: section 5.3. [`entropy`]: section 5.4. [`balloon`]: section 5.5. [`vsock`]: section 5.10.
 //! - [`hostile`]: a driver made of arbitrary bytes, for tests and fuzzers.
 
 pub mod balloon;
@@ -31,6 +31,7 @@ pub mod hostile;
 pub mod mmio;
 #[cfg(test)]
 mod mock;
+pub mod net;
 pub mod ring;
 pub mod vsock;
 

@@ -1,12 +1,17 @@
 //! Split virtqueues (section 2.7), with everything that a driver can get wrong in one place.
 
-use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileSlice};
+use std::sync::atomic::{Ordering, fence};
 
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
+
+use crate::backend::vector::{self, Vector};
 use crate::machine::memory::Memory;
 
 /// Most chains that are served before others have their turn.
 const TURN: u16 = 64;
+/// In the available ring's flags: the driver looks by itself.
+const NO_INTERRUPT: u16 = 1;
 
 /// A ring makes no sense: an index that cannot be, a head outside the table, memory that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +29,8 @@ pub struct Ring<'a> {
     memory: &'a Memory,
     left: u16,
     bad_chains: u64,
-    used: bool,
+    /// Where the used ring was when the turn began.
+    first_used: u16,
     again: bool,
 }
 
@@ -43,12 +49,13 @@ impl<'a> Ring<'a> {
     /// A turn on `queue`; where it takes no chains, they are only given back.
     pub(crate) fn new(queue: &'a mut Queue, memory: &'a Memory, takes: bool) -> Self {
         let left = if takes { TURN } else { 0 };
+        let first_used = queue.next_used();
         Self {
             queue,
             memory,
             left,
             bad_chains: 0,
-            used: false,
+            first_used,
             again: false,
         }
     }
@@ -94,17 +101,56 @@ impl<'a> Ring<'a> {
     /// # Errors
     /// [`Broken`].
     pub fn done_kept(&mut self, kept: Kept, written: u32) -> Result<(), Broken> {
-        self.used = true;
         self.queue
             .add_used(self.memory, kept.head, written)
             .map_err(|_| Broken)
     }
 
-    /// Leaves the chain that was taken last to a later turn.
-    pub fn put_back(&mut self, _chain: Chain<'_>) {
-        let next = self.queue.next_avail();
-        self.queue.set_next_avail(next.wrapping_sub(1));
-        self.left += 1;
+    /// Gives chains back that the driver is to find all at once, with what was written into each (section 2.7.8: it may look any time).
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn done_together(&mut self, chains: &[(Chain<'_>, u32)]) -> Result<(), Broken> {
+        let Some(((last, written), others)) = chains.split_last() else {
+            return Ok(());
+        };
+        let size = self.queue.size();
+        let mut next = self.queue.next_used();
+        for (chain, written) in others {
+            let place = GuestAddress(self.queue.used_ring())
+                .checked_add(4 + 8 * u64::from(next % size))
+                .ok_or(Broken)?;
+            let head = u32::from(chain.chain.head_index());
+            self.memory
+                .write_obj([head.to_le(), written.to_le()], place)
+                .map_err(|_| Broken)?;
+            next = next.wrapping_add(1);
+        }
+        // It publishes all that stand before.
+        self.queue.set_next_used(next);
+        self.done(last, *written)
+    }
+
+    /// Leaves the chains that were taken last, and not given back, to a later turn.
+    pub fn put_back(&mut self, chains: impl IntoIterator<Item = Chain<'a>>) {
+        for _ in chains {
+            let next = self.queue.next_avail();
+            self.queue.set_next_avail(next.wrapping_sub(1));
+            self.left += 1;
+        }
+    }
+
+    /// How many chains there can be.
+    #[must_use]
+    pub fn size(&self) -> u16 {
+        self.queue.size()
+    }
+
+    /// Makes the turn one of as many chains as there can be, where it takes any: for work that needs several of them at a time.
+    pub fn lengthen(&mut self) {
+        if self.left > 0 {
+            self.left = self.left.max(self.size());
+        }
     }
 
     /// Asks for another turn, after the others had theirs.
@@ -119,16 +165,31 @@ impl<'a> Ring<'a> {
 
     /// Ends the turn.
     pub(crate) fn finish(self) -> Result<Turn, Broken> {
-        let interrupt = self.used
-            && self
-                .queue
-                .needs_notification(self.memory)
-                .map_err(|_| Broken)?;
+        let used = self.queue.next_used() != self.first_used;
+        let interrupt = used && self.wants_interrupt()?;
         Ok(Turn {
             interrupt,
             more: self.again || self.left == 0,
             bad_chains: self.bad_chains,
         })
+    }
+
+    /// Whether the driver wants to hear of what was given back in this turn (section 2.7.7).
+    fn wants_interrupt(&self) -> Result<bool, Broken> {
+        // It writes what it wants, and then looks whether anything was given back: in the other order here.
+        fence(Ordering::SeqCst);
+        let available = GuestAddress(self.queue.avail_ring());
+        let load = |offset: u64| {
+            let place = available.checked_add(offset).ok_or(Broken)?;
+            let value = self.memory.load::<u16>(place, Ordering::Relaxed);
+            value.map(u16::from_le).map_err(|_| Broken)
+        };
+        if !self.queue.event_idx_enabled() {
+            return Ok(load(0)? & NO_INTERRUPT == 0);
+        }
+        let event = load(4 + 2 * u64::from(self.queue.size()))?;
+        let now = self.queue.next_used();
+        Ok(now.wrapping_sub(event).wrapping_sub(1) < now.wrapping_sub(self.first_used))
     }
 }
 
@@ -161,6 +222,22 @@ impl<'a> Chain<'a> {
         Kept {
             head: self.chain.head_index(),
         }
+    }
+
+    /// The chain's bytes, where the device is to write all of them or, if not `writable`, none.
+    ///
+    /// # Errors
+    /// [`BadChain`]; also where there are more buffers than one system call takes.
+    pub fn vector(&self, writable: bool) -> Result<Vector<'a>, BadChain> {
+        let mut vector = Vector::default();
+        for (count, buffer) in self.buffers().enumerate() {
+            let buffer = buffer?;
+            if buffer.writable != writable || count >= vector::PIECES {
+                return Err(BadChain);
+            }
+            vector.push(buffer.slice);
+        }
+        Ok(vector)
     }
 
     /// The buffers in order, up to the first that makes no sense.

@@ -130,7 +130,7 @@ impl Mux {
         {
             match self.fill_chain(&chain) {
                 Ok(Filled::Packet(length)) => ring.done(&chain, length)?,
-                Ok(Filled::Nothing) => ring.put_back(chain),
+                Ok(Filled::Nothing) => ring.put_back([chain]),
                 Err(BadChain) => {
                     ring.note_bad_chain();
                     ring.done(&chain, 0)?;
@@ -154,7 +154,7 @@ impl Mux {
     }
 
     fn fill_chain(&mut self, chain: &Chain<'_>) -> Result<Filled, BadChain> {
-        let mut data = vector(chain, true)?;
+        let mut data = chain.vector(true)?;
         // A buffer without room for data would hold up those who have some.
         if data.len() <= packet::SIZE {
             return Err(BadChain);
@@ -197,7 +197,7 @@ impl Mux {
     }
 
     fn take_chain(&mut self, chain: &Chain<'_>) -> Result<(), BadChain> {
-        let mut data = vector(chain, false)?;
+        let mut data = chain.vector(false)?;
         let mut bytes = [0; packet::SIZE];
         let front = data.take_front(packet::SIZE);
         if front.copy_to(&mut bytes) < packet::SIZE {
@@ -480,22 +480,6 @@ impl Mux {
         slot
     }
 }
-
-/// A chain's bytes, all of which the device is to write, or none.
-fn vector<'a>(chain: &Chain<'a>, writable: bool) -> Result<Vector<'a>, BadChain> {
-    let mut vector = Vector::default();
-    for (count, buffer) in chain.buffers().enumerate() {
-        let buffer = buffer?;
-        if buffer.writable != writable || count >= BUFFERS {
-            return Err(BadChain);
-        }
-        vector.push(buffer.slice);
-    }
-    Ok(vector)
-}
-
-/// Most buffers of one chain.
-const BUFFERS: usize = 1024;
 
 #[cfg(test)]
 #[path = "mux_tests.rs"]
