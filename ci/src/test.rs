@@ -72,7 +72,8 @@ fn with_nextest(tree: &Tree, skips: &[Skip]) -> Result<()> {
 }
 
 /// The packages whose tests are programs of their own, and where those are.
-const WHOLE: [(&str, &str); 3] = [
+const WHOLE: [(&str, &str); 4] = [
+    ("agent", "guest/agent/tests"),
     ("vmm", "vmm/tests"),
     ("daemon", "orchestrator/daemon/tests"),
     ("tests", "tests/tests"),

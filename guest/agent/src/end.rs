@@ -12,13 +12,16 @@ use abi::agent::signal::{KILL, TERM};
 use nix::unistd::Pid;
 
 use crate::conn::Task;
-use crate::main_program::{Phase, send};
+use crate::main_program::send;
 use crate::server::Server;
 
 /// What a main program has from Ctrl-Alt-Del to its end.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// What readers have to take the last output.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// The image's own init, where it has one.
+const INIT: Pid = Pid::from_raw(1);
 
 /// How far the end is.
 #[derive(Debug, Default)]
@@ -62,24 +65,20 @@ impl Server {
     /// Gets on with the end; the guest's exit status when all is done.
     pub(crate) fn end(&mut self, now: Instant) -> Option<u32> {
         let running = self.main.as_ref().and_then(|main| main.pid());
-        if let Some(pid) = running {
-            if self.ending.kill_at.is_some_and(|at| at <= now) {
-                self.ending.kill_at = None;
-                self.ending.is_killed = true;
-                // Process 1 is not ours to kill, and all else goes when the guest does.
-                if pid != Pid::from_raw(1) {
-                    send(Pid::from_raw(-pid.as_raw()), KILL);
-                }
+        if let Some(pid) = running
+            && self.ending.kill_at.is_some_and(|at| at <= now)
+        {
+            self.ending.kill_at = None;
+            self.ending.is_killed = true;
+            // Process 1 is not ours to kill, and all else goes when the guest does.
+            if pid != INIT {
+                send(Pid::from_raw(-pid.as_raw()), KILL);
             }
         }
+        let is_init_left = self.ending.is_killed && running == Some(INIT);
         let status = match (&self.main, self.final_exit()) {
             (_, Some(exit)) => exit.status(),
-            (Some(main), None)
-                if self.ending.is_killed
-                    && matches!(main.phase, Phase::Running { pid, .. } if pid == Pid::from_raw(1)) =>
-            {
-                Exit::Signal(KILL).status()
-            }
+            _ if is_init_left => Exit::Signal(KILL).status(),
             (None, None) if self.ending.is_asked => Exit::Signal(TERM).status(),
             _ => return None,
         };

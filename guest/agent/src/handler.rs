@@ -29,10 +29,14 @@ impl Server {
     pub(crate) fn handle(&mut self, conn: &mut Conn, index: usize, request: Request) -> Next {
         let result = match request {
             Request::Start(start) => self.start(conn, index, *start),
-            Request::Status => Ok(self.tell_status(conn)),
+            Request::Status => {
+                self.tell_status(conn);
+                Ok(())
+            }
             Request::Report => self.guest.mount_basics().and_then(|()| {
                 let report = report::report(&self.guest)?;
-                Ok(conn.finish(&Message::Reply(Reply::Report(report))))
+                conn.finish(&Message::Reply(Reply::Report(report)));
+                Ok(())
             }),
             Request::Exec(exec) => self.exec(conn, index, &exec),
             Request::Attach(attach) => self.attach(conn, attach),

@@ -127,6 +127,9 @@ mod tests {
     }
 
     proptest! {
+        // Each writes more than the ring holds.
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
         #[test]
         fn a_reader_gets_each_byte_or_is_told_that_it_missed_it(
             writes in proptest::collection::vec((any::<bool>(), 0..60_000_usize, any::<bool>()), 1..40),

@@ -34,10 +34,14 @@ fn look_up(user: &str, extra: &[String], passwd: &str, group: &str) -> Result<Id
         None => (user, None),
     };
     let user = if user.is_empty() { "0" } else { user };
-    let entry = passwd.lines().map(fields).find(|fields| {
-        // The name first, as `getpwnam` before `getpwuid`.
-        fields[0] == user || (fields[0] != user && !is_named(passwd, user) && fields[2] == user)
-    });
+    // The name first, as `getpwnam` before `getpwuid`.
+    let find = |field: usize| {
+        passwd
+            .lines()
+            .map(fields)
+            .find(|fields| fields[field] == user)
+    };
+    let entry = find(0).or_else(|| find(2));
     let mut ids = match &entry {
         Some(fields) => Ids {
             uid: number(fields[2]).ok_or_else(|| unknown("user", user))?,
@@ -70,10 +74,6 @@ fn look_up(user: &str, extra: &[String], passwd: &str, group: &str) -> Result<Id
     ids.groups.sort_unstable();
     ids.groups.dedup();
     Ok(ids)
-}
-
-fn is_named(passwd: &str, user: &str) -> bool {
-    passwd.lines().any(|line| fields(line)[0] == user)
 }
 
 /// The fields of a line; those that are missing are empty.
