@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! images/kernel/{config,patches/}  \
-//! linux-source-6.1, gcc, binutils  -- hash --> target/kernel/<hash>/{vmlinux,bzImage,config,inputs}
-//!                                              target/kernel/current -> <hash>
+//! linux-source-6.1, gcc, binutils  -- hash --> ~/.cache/shoal/kernel/<hash>/{vmlinux,bzImage,config,inputs}
+//!                                                    | copied
+//!                                                    v
+//!                                              target/kernel/<hash>/..., target/kernel/current -> <hash>
 //! ```
-//! One set of inputs is built once. What lies under a hash is complete: it comes there by one rename.
+//! One set of inputs is built once by a user, however many clones of the repository he has. What lies under a hash is complete: it
+//! comes there by one rename.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -58,22 +61,64 @@ pub(crate) fn kernel(tree: &Tree) -> Result<PathBuf> {
         .collect();
     packages::install(&missing)?;
 
-    let store = tree.target.join("kernel");
-    fs::create_dir_all(&store).with_context(|| format!("{} cannot be made", store.display()))?;
-    // Two at once would build in one directory.
-    let lock = File::create(store.join("lock"))?;
-    lock.lock().context("the kernel's lock cannot be taken")?;
-
     let inputs = Inputs::read(&tree.root.join("images/kernel"))?;
     let hash = inputs.hash();
+    let store = tree.target.join("kernel");
+    fs::create_dir_all(&store).with_context(|| format!("{} cannot be made", store.display()))?;
     let kept = store.join(&hash);
-    if !kept.join("vmlinux").is_file() {
-        eprintln!("building the Linux guest's kernel {hash}: some minutes, once");
-        build(&store, &inputs, &kept)?;
+    if !is_complete(&kept) {
+        // Without a home of his own a user has no cache: then each clone builds for itself.
+        let cache = cache().filter(|cache| fs::create_dir_all(cache).is_ok());
+        let built = match &cache {
+            Some(cache) => cache.join(&hash),
+            None => kept.clone(),
+        };
+        // Two at once would both build.
+        let lock = File::create(cache.as_deref().unwrap_or(&store).join("lock"))?;
+        lock.lock().context("the kernel's lock cannot be taken")?;
+        if !is_complete(&built) {
+            eprintln!("building the Linux guest's kernel {hash}: some minutes, once");
+            build(&store.join("build"), &inputs, &built)?;
+        }
+        if built != kept {
+            keep(&kept, |new| copy_all(&built, new))?;
+        }
     }
     point(&store.join("current"), &hash)?;
     println!("{}", kept.display());
     Ok(kept)
+}
+
+/// Where a user's built kernels are.
+fn cache() -> Option<PathBuf> {
+    let of = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cache = of("XDG_CACHE_HOME")
+        .filter(|dir| dir.is_absolute())
+        .or_else(|| of("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("shoal/kernel"))
+}
+
+fn is_complete(dir: &Path) -> bool {
+    dir.join("vmlinux").is_file()
+}
+
+/// Fills a new directory and makes it `kept` at once.
+fn keep(kept: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let new = kept.with_extension(format!("new{}", std::process::id()));
+    remove(&new)?;
+    fs::create_dir(&new)?;
+    fill(&new)?;
+    remove(kept)?;
+    fs::rename(&new, kept).with_context(|| format!("{} cannot be made", kept.display()))
+}
+
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))
+            .with_context(|| format!("{} cannot be copied", entry.path().display()))?;
+    }
+    Ok(())
 }
 
 /// Everything that decides what comes out.
@@ -147,13 +192,13 @@ impl Inputs {
     }
 }
 
-fn build(store: &Path, inputs: &Inputs, kept: &Path) -> Result<()> {
-    let source = store.join("build");
-    remove(&source)?;
-    fs::create_dir(&source)?;
+/// Builds in `source`, which is gone afterwards; what is worth keeping goes to `kept`.
+fn build(source: &Path, inputs: &Inputs, kept: &Path) -> Result<()> {
+    remove(source)?;
+    fs::create_dir(source)?;
     Cmd::new("tar")
         .args(["-x", "--strip-components=1", "-f", ARCHIVE, "-C"])
-        .arg(&source)
+        .arg(source)
         .run()?;
     for (name, patch) in &inputs.patches {
         // Copied first: what was hashed is what is applied.
@@ -161,23 +206,20 @@ fn build(store: &Path, inputs: &Inputs, kept: &Path) -> Result<()> {
         fs::write(&path, patch)?;
         Cmd::new("patch")
             .args(["-s", "-p1", "--fuzz=0", "-i", name])
-            .dir(&source)
+            .dir(source)
             .run()?;
     }
-    configure(&source, &inputs.config)?;
-    compile(&source)?;
-
-    let new = kept.with_extension("new");
-    remove(&new)?;
-    fs::create_dir(&new)?;
-    for (from, to) in KEPT {
-        fs::copy(source.join(from), new.join(to))
-            .with_context(|| format!("{from} was not built"))?;
-    }
-    fs::write(new.join("inputs"), inputs.told())?;
-    remove(kept)?;
-    fs::rename(&new, kept)?;
-    remove(&source)
+    configure(source, &inputs.config)?;
+    compile(source)?;
+    keep(kept, |new| {
+        for (from, to) in KEPT {
+            fs::copy(source.join(from), new.join(to))
+                .with_context(|| format!("{from} was not built"))?;
+        }
+        fs::write(new.join("inputs"), inputs.told())?;
+        Ok(())
+    })?;
+    remove(source)
 }
 
 /// Everything off but what our config says, and what that needs.

@@ -21,7 +21,7 @@ pub struct Facts {
 pub fn check(file: &File) -> Result<Facts, ElfError> {
     let image = elf::parse(file, &Bounds::largest())?;
     Ok(Facts {
-        entry: image.entry.into(),
+        entry: image.entry.address(),
         memory: image.end(),
     })
 }

@@ -7,6 +7,11 @@ pub struct Elf {
     pub class: u8,
     /// `e_machine`: 62 is x86-64.
     pub machine: u16,
+    /// `e_entry`.
+    pub entry: u64,
+    /// Whether it is a process's program, not a guest's: such a file is mapped, so that a segment's bytes have in their page of
+    /// the file the place that they have in memory.
+    pub mapped: bool,
     /// What is loaded.
     pub segments: Vec<Segment>,
     /// The PVH note's content: the entry point.
@@ -31,6 +36,7 @@ pub const ENTRY: u64 = 0x10_0000;
 
 const HEADER: usize = 64;
 const PROGRAM: usize = 56;
+const PAGE: u64 = 4096;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 
@@ -50,6 +56,8 @@ impl Elf {
         Self {
             class: 2,
             machine: 62,
+            entry: ENTRY,
+            mapped: false,
             segments: vec![Segment {
                 address: ENTRY,
                 content: code.to_vec(),
@@ -69,7 +77,7 @@ impl Elf {
         put16(&mut file, 2); // ET_EXEC
         put16(&mut file, self.machine);
         put32(&mut file, 1);
-        put64(&mut file, ENTRY);
+        put64(&mut file, self.entry);
         put64(&mut file, HEADER as u64);
         put64(&mut file, 0);
         put32(&mut file, 0);
@@ -79,6 +87,10 @@ impl Elf {
         let mut body = Vec::new();
         let at = |body: &Vec<u8>| (HEADER + count * PROGRAM + body.len()) as u64;
         for segment in &self.segments {
+            if self.mapped {
+                let gap = segment.address.wrapping_sub(at(&body)) % PAGE;
+                body.resize(body.len() + gap as usize, 0);
+            }
             let offset = at(&body);
             let size = segment.content.len() as u64;
             program(

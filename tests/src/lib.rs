@@ -3,6 +3,7 @@
 //! - [`place`]: where the installed programs and the guests are.
 //! - [`monitor`]: one monitor, started as `vmd` starts it, its console and its end.
 //! - [`elf`]: ELF files to order, right and wrong.
+//! - [`linux`]: a first file system for a Linux guest.
 //! - [`shoal`]: a daemon in a directory of its own, and `vmctl` that speaks to it.
 //! - [`host`]: what stands on the host for one daemon.
 //! - [`qemu`]: another monitor on the same guests.
@@ -16,6 +17,7 @@ pub mod bench;
 pub mod elf;
 pub mod fuzz;
 pub mod host;
+pub mod linux;
 pub mod monitor;
 pub mod place;
 pub mod qemu;

@@ -30,6 +30,7 @@ const GRACE: Duration = Duration::from_secs(20);
 pub struct Vm {
     program: PathBuf,
     kernel: File,
+    initrd: Option<File>,
     wire: wire::Vm,
 }
 
@@ -55,11 +56,7 @@ impl Vm {
     /// When there is no memory for them.
     #[must_use]
     pub fn of_bytes(kernel: &[u8]) -> Self {
-        let file =
-            rustix::fs::memfd_create("kernel", MemfdFlags::CLOEXEC).expect("there is memory");
-        let mut file = File::from(file);
-        file.write_all(kernel).expect("there is memory");
-        Self::new(file)
+        Self::new(memory_file(kernel))
     }
 
     fn new(kernel: File) -> Self {
@@ -76,8 +73,19 @@ impl Vm {
         Self {
             program: place::program("vmm"),
             kernel,
+            initrd: None,
             wire,
         }
+    }
+
+    /// A first file system, of these bytes.
+    ///
+    /// # Panics
+    /// When there is no memory for them.
+    #[must_use]
+    pub fn initrd(mut self, bytes: &[u8]) -> Self {
+        self.initrd = Some(memory_file(bytes));
+        self
     }
 
     /// The guest's whole command line.
@@ -134,6 +142,7 @@ impl Vm {
         let kvm = File::options().read(true).write(true).open("/dev/kvm")?;
         let mut table = Table::default();
         self.wire.boot.kernel = table.add(&self.kernel);
+        self.wire.boot.initrd = self.initrd.as_ref().map(|file| table.add(file));
         self.wire.console = Some(wire::Console {
             output: wire::ConsoleOutput::Stream(table.add(&write)),
             input: Some(table.add(&input_read)),
@@ -166,6 +175,14 @@ impl Vm {
     pub fn run(self) -> Ended {
         self.start().expect("a monitor starts").wait()
     }
+}
+
+/// A file in memory.
+fn memory_file(bytes: &[u8]) -> File {
+    let file = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC).expect("there is memory");
+    let mut file = File::from(file);
+    file.write_all(bytes).expect("there is memory");
+    file
 }
 
 /// Descriptors that go with a description.

@@ -36,6 +36,18 @@ pub fn guest(name: &str) -> PathBuf {
     existing(target().join("guests").join(name))
 }
 
+/// The Linux guest's kernel, as a vmlinux.
+#[must_use]
+pub fn kernel() -> PathBuf {
+    existing(shoal().join("bin/vmlinux"))
+}
+
+/// The same kernel as a bzImage.
+#[must_use]
+pub fn bzimage() -> PathBuf {
+    existing(target().join("kernel/current/bzImage"))
+}
+
 /// The repository.
 #[must_use]
 pub fn repository() -> &'static Path {

@@ -8,6 +8,8 @@
 pub const NOTE_TYPE: u32 = 18;
 /// ELF note owner, its NUL included.
 pub const NOTE_OWNER: &[u8; 4] = b"Xen\0";
+/// ELF note owner of the library OS, its NUL included: a guest that wants its own file as its module, for its symbols.
+pub const LIBRARY_OS_OWNER: &[u8; 6] = b"Shoal\0";
 /// [`StartInfo::magic`]: "xEn3" with the 0x80 bit of the "E" set.
 pub const START_MAGIC: u32 = 0x336E_C578;
 

@@ -1,4 +1,4 @@
-//! What a bootable ELF file is: 64-bit, little-endian, x86-64, with a PVH note (`abi::pvh`).
+//! What a bootable ELF file is: 64-bit, little-endian, x86-64, and a Linux kernel or one with a PVH note (`abi::pvh`).
 //!
 //! The one place where such a file is checked: for the monitor before it boots it, and for the image store
 //! before it keeps it. [`parse`] is a pure function of the file's bytes and the bounds of memory: what it
@@ -7,8 +7,13 @@
 //! ```text
 //! ELF header -> program headers -> PT_LOAD: segments -> sorted, apart, inside memory
 //!            |                  \-> PT_NOTE: notes  \
-//!            \-> section headers (only without one) --> PVH note -> entry, inside executable bytes
+//!            |-> section headers (only without one) --> PVH note -> entry, inside executable bytes
+//!            \-> entry, where the segment there is linked into the upper half: Linux, as its boot protocol has it
 //! ```
+//!
+//! Linux is entered by its own 64-bit protocol also where it has a PVH note: that protocol can hand over a seed for random
+//! numbers, and PVH cannot. Other kernels of the upper half (FreeBSD's) name a virtual address as their entry, which is
+//! in no segment's physical range.
 //!
 //! Source: ELF-64 object file format 1.5; notes as in `abi::pvh`.
 
@@ -29,6 +34,8 @@ use object::pod::{self, Pod};
 pub const MAX_SEGMENTS: u16 = 64;
 /// Most section headers that are read, where notes must be looked for there.
 pub const MAX_SECTIONS: u16 = 4096;
+/// Where the upper half of the address space begins: a kernel's.
+const UPPER_HALF: u64 = 0xFFFF_8000_0000_0000;
 /// Most bytes of one group of notes.
 pub const MAX_NOTES: u64 = 64 << 10;
 
@@ -94,6 +101,16 @@ impl Bounds {
         Self::of_memory(crate::spec::MemorySize::MAX_MIB << 20)
     }
 
+    /// Whether all of `range` is in the memory below 4 GiB.
+    pub(super) fn hold_low(&self, range: &Range<u64>) -> bool {
+        self.0[0].start <= range.start && range.end <= self.0[0].end
+    }
+
+    /// The end of the memory below 4 GiB.
+    pub(super) fn low_end(&self) -> u64 {
+        self.0[0].end
+    }
+
     fn hold(&self, range: &Range<u64>) -> bool {
         self.0
             .iter()
@@ -114,31 +131,57 @@ pub struct Segment {
     pub memory_size: u64,
     /// Whether it holds instructions.
     pub executable: bool,
+    /// Whether it is linked to run in the upper half of the address space, as a kernel is.
+    pub upper_half: bool,
 }
 
 impl Segment {
-    fn range(&self) -> Range<u64> {
+    /// The first address after it.
+    #[must_use]
+    pub fn end(&self) -> u64 {
         // `parse` refused what wraps.
-        self.address..self.address + self.memory_size
+        self.address + self.memory_size
+    }
+}
+
+/// Where and how a kernel is entered; addresses are guest-physical.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// By PVH (`abi::pvh`), at 32 bits.
+    Pvh(u32),
+    /// By Linux's 64-bit boot protocol.
+    Linux(u64),
+}
+
+impl Entry {
+    /// The address.
+    #[must_use]
+    pub fn address(self) -> u64 {
+        match self {
+            Self::Pvh(address) => address.into(),
+            Self::Linux(address) => address,
+        }
     }
 }
 
 /// A file that can be booted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// The PVH entry point, a guest-physical address.
-    pub entry: u32,
+    /// Where it is entered.
+    pub entry: Entry,
     /// What to load: in the order of addresses, without overlaps, inside the bounds.
     pub segments: Vec<Segment>,
     /// Bytes of the whole file.
     pub file_size: u64,
+    /// Whether it is the library OS (`abi::pvh::LIBRARY_OS_OWNER`), which wants its own file as a module.
+    pub library_os: bool,
 }
 
 impl Image {
     /// The first address after the last segment.
     #[must_use]
     pub fn end(&self) -> u64 {
-        self.segments.last().map_or(0, |s| s.range().end)
+        self.segments.last().map_or(0, Segment::end)
     }
 }
 
@@ -149,7 +192,7 @@ pub enum ElfError {
     #[error("the image cannot be read")]
     Read(#[source] io::Error),
     /// Not ELF.
-    #[error("not an ELF file: it begins with {0:02x?}")]
+    #[error("neither an ELF file nor a Linux bzImage: it begins with {0:02x?}")]
     Magic([u8; 4]),
     /// Of another class or byte order.
     #[error("not a 64-bit little-endian ELF file: class {class}, data {data}")]
@@ -227,7 +270,10 @@ pub enum ElfError {
     #[error("notes of {0} bytes, {MAX_NOTES} are allowed")]
     NotesSize(u64),
     /// No note with the entry point.
-    #[error("no PVH note (owner Xen, type {})", abi::pvh::NOTE_TYPE)]
+    #[error(
+        "neither a PVH note (owner Xen, type {}) nor a Linux kernel's entry",
+        abi::pvh::NOTE_TYPE
+    )]
     NoNote,
     /// A note of the right kind whose content is not an address.
     #[error("the PVH note holds {0} bytes, 4 or 8 were expected")]
@@ -249,20 +295,33 @@ pub fn parse(file: &(impl Source + ?Sized), bounds: &Bounds) -> Result<Image, El
     let header = reader.header()?;
     let programs = reader.programs(&header)?;
     let segments = segments(&reader, &programs, bounds)?;
-    let entry = match program_notes(&reader, &programs)? {
-        Some(entry) => entry,
-        None => section_notes(&reader, &header)?.ok_or(ElfError::NoNote)?,
+    let holder = |entry: u64| {
+        segments
+            .iter()
+            .find(|s| s.executable && entry >= s.address && entry - s.address < s.file_size)
     };
-    let inside =
-        |s: &Segment| s.executable && entry >= s.address && entry - s.address < s.file_size;
-    match u32::try_from(entry) {
-        Ok(address) if segments.iter().any(inside) => Ok(Image {
-            entry: address,
-            segments,
-            file_size: reader.size,
-        }),
-        _ => Err(ElfError::Entry(entry)),
-    }
+    let own = header.e_entry.get(LE);
+    let linux = holder(own).is_some_and(|s| s.upper_half);
+    let mut notes = Notes::default();
+    let entry = if linux {
+        Entry::Linux(own)
+    } else {
+        notes.of_programs(&reader, &programs)?;
+        if notes.pvh.is_none() {
+            notes.of_sections(&reader, &header)?;
+        }
+        let entry = notes.pvh.ok_or(ElfError::NoNote)?;
+        match u32::try_from(entry) {
+            Ok(address) if holder(entry).is_some() => Entry::Pvh(address),
+            _ => return Err(ElfError::Entry(entry)),
+        }
+    };
+    Ok(Image {
+        entry,
+        segments,
+        file_size: reader.size,
+        library_os: notes.library_os,
+    })
 }
 
 /// A file whose length is known.
@@ -395,12 +454,13 @@ fn segments<S: Source + ?Sized>(
             address,
             memory_size,
             executable: program.p_flags.get(LE).contains(PF_X),
+            upper_half: program.p_vaddr.get(LE) >= UPPER_HALF,
         });
     }
     segments.sort_unstable_by_key(|s: &Segment| s.address);
     let overlap = segments
         .windows(2)
-        .find(|pair| pair[0].range().end > pair[1].address);
+        .find(|pair| pair[0].end() > pair[1].address);
     match overlap {
         Some(pair) => Err(ElfError::SegmentsOverlap(pair[1].address)),
         None if segments.is_empty() => Err(ElfError::NoSegment),
@@ -408,68 +468,79 @@ fn segments<S: Source + ?Sized>(
     }
 }
 
-fn program_notes<S: Source + ?Sized>(
-    reader: &Reader<'_, S>,
-    programs: &[ProgramHeader64<LE>],
-) -> Result<Option<u64>, ElfError> {
-    for program in programs {
-        if program.p_type.get(LE) == PT_NOTE {
+/// What a file's notes say.
+#[derive(Default)]
+struct Notes {
+    /// The PVH entry point; the first counts.
+    pvh: Option<u64>,
+    library_os: bool,
+}
+
+impl Notes {
+    fn of_programs<S: Source + ?Sized>(
+        &mut self,
+        reader: &Reader<'_, S>,
+        programs: &[ProgramHeader64<LE>],
+    ) -> Result<(), ElfError> {
+        for program in programs.iter().filter(|p| p.p_type.get(LE) == PT_NOTE) {
             let (offset, size) = (program.p_offset.get(LE), program.p_filesz.get(LE));
-            if let Some(entry) = notes(reader, offset, size, program.p_align.get(LE))? {
-                return Ok(Some(entry));
-            }
+            self.read(reader, offset, size, program.p_align.get(LE))?;
         }
+        Ok(())
     }
-    Ok(None)
-}
 
-fn section_notes<S: Source + ?Sized>(
-    reader: &Reader<'_, S>,
-    header: &FileHeader64<LE>,
-) -> Result<Option<u64>, ElfError> {
-    let (offset, count) = (header.e_shoff.get(LE), header.e_shnum.get(LE));
-    if offset == 0 || count == 0 {
-        return Ok(None);
-    }
-    check_size::<SectionHeader64<LE>>("section headers", header.e_shentsize.get(LE))?;
-    check_count("section headers", count, MAX_SECTIONS)?;
-    let sections: Vec<SectionHeader64<LE>> = reader.table("section headers", offset, count)?;
-    for section in &sections {
-        if section.sh_type.get(LE) == SHT_NOTE {
+    fn of_sections<S: Source + ?Sized>(
+        &mut self,
+        reader: &Reader<'_, S>,
+        header: &FileHeader64<LE>,
+    ) -> Result<(), ElfError> {
+        let (offset, count) = (header.e_shoff.get(LE), header.e_shnum.get(LE));
+        if offset == 0 || count == 0 {
+            return Ok(());
+        }
+        check_size::<SectionHeader64<LE>>("section headers", header.e_shentsize.get(LE))?;
+        check_count("section headers", count, MAX_SECTIONS)?;
+        let sections: Vec<SectionHeader64<LE>> = reader.table("section headers", offset, count)?;
+        for section in sections.iter().filter(|s| s.sh_type.get(LE) == SHT_NOTE) {
             let (offset, size) = (section.sh_offset.get(LE), section.sh_size.get(LE));
-            if let Some(entry) = notes(reader, offset, size, section.sh_addralign.get(LE))? {
-                return Ok(Some(entry));
+            self.read(reader, offset, size, section.sh_addralign.get(LE))?;
+        }
+        Ok(())
+    }
+
+    /// Takes what one group of notes says.
+    fn read<S: Source + ?Sized>(
+        &mut self,
+        reader: &Reader<'_, S>,
+        offset: u64,
+        size: u64,
+        align: u64,
+    ) -> Result<(), ElfError> {
+        if size > MAX_NOTES {
+            return Err(ElfError::NotesSize(size));
+        }
+        let bytes = reader.bytes("notes", offset, size)?;
+        // Notes of 4-byte alignment are what everybody writes; 8 is what the format says for 64-bit files.
+        let align = if align == 8 { 8 } else { 4 };
+        let mut rest = &bytes[..];
+        while let Some(note) = next_note(rest, align) {
+            rest = note.tail;
+            if note.owner == abi::pvh::LIBRARY_OS_OWNER {
+                self.library_os = true;
+            }
+            if note.owner == abi::pvh::NOTE_OWNER
+                && note.kind == abi::pvh::NOTE_TYPE
+                && self.pvh.is_none()
+            {
+                self.pvh = Some(match *note.content {
+                    [a, b, c, d] => u64::from(u32::from_le_bytes([a, b, c, d])),
+                    [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+                    _ => return Err(ElfError::NoteSize(note.content.len())),
+                });
             }
         }
+        Ok(())
     }
-    Ok(None)
-}
-
-/// The entry point, where one of these notes holds it.
-fn notes<S: Source + ?Sized>(
-    reader: &Reader<'_, S>,
-    offset: u64,
-    size: u64,
-    align: u64,
-) -> Result<Option<u64>, ElfError> {
-    if size > MAX_NOTES {
-        return Err(ElfError::NotesSize(size));
-    }
-    let bytes = reader.bytes("notes", offset, size)?;
-    // Notes of 4-byte alignment are what everybody writes; 8 is what the format says for 64-bit files.
-    let align = if align == 8 { 8 } else { 4 };
-    let mut rest = &bytes[..];
-    while let Some(note) = next_note(rest, align) {
-        if note.owner == abi::pvh::NOTE_OWNER && note.kind == abi::pvh::NOTE_TYPE {
-            return match *note.content {
-                [a, b, c, d] => Ok(Some(u64::from(u32::from_le_bytes([a, b, c, d])))),
-                [a, b, c, d, e, f, g, h] => Ok(Some(u64::from_le_bytes([a, b, c, d, e, f, g, h]))),
-                _ => Err(ElfError::NoteSize(note.content.len())),
-            };
-        }
-        rest = note.tail;
-    }
-    Ok(None)
 }
 
 /// A note.

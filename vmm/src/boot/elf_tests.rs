@@ -27,13 +27,15 @@ fn refusal(spoil: impl FnOnce(&mut Elf)) -> ElfError {
 #[test]
 fn a_good_file_is_loaded_where_it_says() {
     let image = check(&Elf::of_code(CODE_BYTES)).unwrap();
-    assert_eq!(u64::from(image.entry), CODE);
+    assert_eq!(image.entry, Entry::Pvh(CODE as u32));
+    assert!(!image.library_os);
     let segment = Segment {
         offset: CODE_OFFSET,
         file_size: 4,
         address: CODE,
         memory_size: 0x1004,
         executable: true,
+        upper_half: false,
     };
     assert_eq!(image.segments, [segment]);
     assert_eq!(image.end(), CODE + 0x1004);
@@ -178,6 +180,34 @@ fn the_note_is_found_or_missed() {
     elf.note.extend([0; 4]);
     elf.programs[1].file_size += 4;
     assert!(check(&elf).is_ok());
+}
+
+#[test]
+fn the_library_os_says_so() {
+    let mut elf = Elf::of_code(CODE_BYTES);
+    elf.note
+        .extend([&[6, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0][..], b"Shoal\0\0\0"].concat());
+    elf.programs[1].file_size = elf.note.len() as u64;
+    assert!(check(&elf).unwrap().library_os);
+}
+
+#[test]
+fn linux_is_known_by_an_entry_in_the_upper_half() {
+    let linux = |entry: u64| {
+        let mut elf = Elf::of_code(CODE_BYTES);
+        elf.programs.truncate(1);
+        elf.header[24..32].copy_from_slice(&entry.to_le_bytes());
+        let mut bytes = elf.bytes();
+        // Its virtual address.
+        bytes[64 + 16..64 + 24].copy_from_slice(&0xFFFF_FFFF_8100_0000_u64.to_le_bytes());
+        parse(&bytes[..], &bounds()).map(|image| image.entry)
+    };
+    assert_eq!(linux(CODE + 2).unwrap(), Entry::Linux(CODE + 2));
+    assert!(matches!(linux(CODE + 4), Err(ElfError::NoNote)));
+    assert!(matches!(
+        linux(0xFFFF_FFFF_8100_0000),
+        Err(ElfError::NoNote)
+    ));
 }
 
 #[test]

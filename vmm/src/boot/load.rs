@@ -1,4 +1,4 @@
-//! An image and what PVH hands over, into guest memory.
+//! A kernel, its initrd and what its boot protocol hands over, into guest memory.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,10 @@ use vm_memory::{
     Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, VolatileSlice,
 };
 
-use super::elf::Image;
+use super::elf::{Bounds, Entry, Segment, Source};
+use super::initrd::{self, InitrdError};
+use super::kernel::Kernel;
+use super::{linux, mptable};
 use crate::machine::memory::Memory;
 
 /// Where the module list is: behind the start information, in its page.
@@ -27,6 +30,15 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
+    /// The initrd's bytes could not be read.
+    #[error("the initrd cannot be read")]
+    InitrdRead(#[source] io::Error),
+    /// The initrd cannot be given to this guest.
+    #[error(transparent)]
+    Initrd(#[from] InitrdError),
+    /// The host gave no random numbers.
+    #[error("the host has no random numbers for a seed")]
+    Seed(#[source] io::Error),
     /// The guest has no memory at a place that the ABI names.
     #[error("guest memory cannot be written")]
     Memory(#[from] vm_memory::guest_memory::Error),
@@ -35,12 +47,21 @@ pub enum LoadError {
     CommandLine(usize),
 }
 
+/// An initrd in guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Initrd {
+    /// Its first byte.
+    pub address: u64,
+    /// Its bytes.
+    pub size: u64,
+}
+
 /// Copies every segment to its place. What the file does not have is zero already: the memory is new.
 ///
 /// # Errors
 /// [`LoadError`]; the guest is not to be run then.
-pub fn image(memory: &Memory, file: &File, image: &Image) -> Result<(), LoadError> {
-    for segment in &image.segments {
+pub fn image(memory: &Memory, file: &File, segments: &[Segment]) -> Result<(), LoadError> {
+    for segment in segments {
         let address = GuestAddress(segment.address);
         let slice = memory.get_slice(address, segment.file_size as usize)?;
         read_exact_at(file, segment.offset, &slice).map_err(|source| LoadError::Segment {
@@ -49,6 +70,71 @@ pub fn image(memory: &Memory, file: &File, image: &Image) -> Result<(), LoadErro
         })?;
     }
     Ok(())
+}
+
+/// Copies an initrd beside a kernel that ends at `kernel_end`.
+///
+/// # Errors
+/// [`LoadError`]; the guest is not to be run then.
+pub fn initrd(
+    memory: &Memory,
+    file: &File,
+    kernel_end: u64,
+    bounds: &Bounds,
+) -> Result<Initrd, LoadError> {
+    let size = file.size().map_err(LoadError::InitrdRead)?;
+    let address = initrd::place(size, kernel_end, bounds)?;
+    let slice = memory.get_slice(GuestAddress(address), size as usize)?;
+    read_exact_at(file, 0, &slice).map_err(LoadError::InitrdRead)?;
+    Ok(Initrd { address, size })
+}
+
+/// What a guest is handed beside its kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Handover<'a> {
+    /// The command line, with the devices in it.
+    pub cmdline: &'a str,
+    /// Bytes of the library OS's own file, where it is mapped.
+    pub module: Option<u64>,
+    /// The initrd, where there is one.
+    pub initrd: Option<Initrd>,
+    /// How many processors there are.
+    pub vcpus: u8,
+}
+
+/// Writes what the kernel's protocol hands over, where the ABI or the protocol has it; gives the address of it that the first processor
+/// takes along.
+///
+/// # Errors
+/// [`LoadError`]; the guest is not to be run then.
+pub fn hand_over(memory: &Memory, kernel: &Kernel, what: Handover<'_>) -> Result<u64, LoadError> {
+    if what.cmdline.len() >= layout::CMDLINE_MAX {
+        return Err(LoadError::CommandLine(what.cmdline.len()));
+    }
+    memory.write_slice(what.cmdline.as_bytes(), GuestAddress(layout::CMDLINE))?;
+    if !kernel.library_os {
+        let table = mptable::table(what.vcpus);
+        memory.write_slice(&table, GuestAddress(mptable::ADDRESS))?;
+    }
+    match kernel.entry {
+        Entry::Pvh(_) => {
+            let module = match (what.module, what.initrd) {
+                (Some(size), _) => Some((layout::MODULE_START, size)),
+                (None, initrd) => initrd.map(|initrd| (initrd.address, initrd.size)),
+            };
+            let map = memory_map(memory, what.module.is_some());
+            start_info(memory, &map, module)?;
+            Ok(layout::START_INFO)
+        }
+        Entry::Linux(_) => {
+            let mut seed = [0; 32];
+            rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+                .map_err(|error| LoadError::Seed(error.into()))?;
+            let map = memory_map(memory, false);
+            linux::write(memory, kernel.header.as_deref(), &map, what.initrd, &seed)?;
+            Ok(linux::ZERO_PAGE)
+        }
+    }
 }
 
 /// Fills `slice` from the file, straight into guest memory.
@@ -81,25 +167,20 @@ fn read_exact_at(file: &File, offset: u64, slice: &VolatileSlice<'_>) -> io::Res
     Ok(())
 }
 
-/// Writes start information, memory map, module list and command line where the ABI has them.
-///
-/// # Errors
-/// [`LoadError`]; the guest is not to be run then.
-pub fn start_info(memory: &Memory, cmdline: &str, module: Option<u64>) -> Result<(), LoadError> {
-    if cmdline.len() >= layout::CMDLINE_MAX {
-        return Err(LoadError::CommandLine(cmdline.len()));
-    }
-    memory.write_slice(cmdline.as_bytes(), GuestAddress(layout::CMDLINE))?;
-
-    let map = memory_map(memory, module.is_some());
+/// Writes PVH's start information, with the memory map and one module at most: its address and size.
+fn start_info(
+    memory: &Memory,
+    map: &[MemoryRange],
+    module: Option<(u64, u64)>,
+) -> Result<(), LoadError> {
     for (range, at) in map
         .iter()
         .zip((layout::MEMORY_MAP..).step_by(size_of::<MemoryRange>()))
     {
         memory.write_slice(&range_bytes(range), GuestAddress(at))?;
     }
-    if let Some(size) = module {
-        let words = [layout::MODULE_START, size, 0, 0];
+    if let Some((address, size)) = module {
+        let words = [address, size, 0, 0];
         memory.write_slice(&words.map(u64::to_le_bytes).concat(), GuestAddress(MODULES))?;
     }
     let info = StartInfo {

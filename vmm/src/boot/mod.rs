@@ -1,14 +1,24 @@
-//! From an ELF file to a guest that can be entered.
+//! From a kernel's file to a guest that can be entered.
 //!
 //! ```text
-//! file --elf::parse--> Image --load--> guest memory --start_info--> what ebx points at
-//!        (checked)           (copied)                  (PVH, abi::pvh)
+//! file --kernel::parse--> Kernel --load::image--> guest memory --load::hand_over--> what the first processor points at
+//!          (checked)                 (copied)                       (PVH: abi::pvh; Linux: linux)
 //! ```
 //!
-//! - [`elf`]: what a bootable ELF file is; pure, knows nothing of guest memory.
+//! - [`kernel`]: what a file is, and by which protocol it is entered.
+//! - [`elf`], [`bzimage`]: the two kinds of files; pure, they know nothing of guest memory.
+//! - [`initrd`]: where an initrd lies.
 //! - [`cmdline`]: the command line with the monitor's devices in it.
-//! - [`load`]: segments, start information, memory map and command line into memory.
+//! - [`linux`], [`mptable`]: what Linux is handed.
+//! - [`load`]: all of it into memory.
 
+mod bzimage;
 pub mod cmdline;
 pub mod elf;
+pub mod initrd;
+pub mod kernel;
+pub mod linux;
 pub mod load;
+pub mod mptable;
+
+pub use bzimage::{BzImage, BzImageError};

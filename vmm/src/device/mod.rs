@@ -21,10 +21,12 @@
 //!
 //! - [`serial`]: a 16550 UART.
 //! - [`i8042`]: the keyboard controller, for reset and Ctrl-Alt-Del.
+//! - [`rtc`]: the clock of a PC.
 //! - [`exit`]: the exit port.
 
 pub mod exit;
 pub mod i8042;
+pub mod rtc;
 pub mod serial;
 
 /// A device's registers. Called by virtual CPUs, from several at once, never while the VM is paused.

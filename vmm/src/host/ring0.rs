@@ -58,7 +58,11 @@ pub fn ring0_is_emulated(kvm: &Kvm) -> Result<bool, Ring0Error> {
     let written = memory.write_slice(&code, GuestAddress(u64::from(CODE)));
     written.map_err(|_| Ring0Error::Lost)?;
     let vcpu = vm.create_vcpu(0)?;
-    regs::enter_pvh(&vcpu, CODE, 0)?;
+    let start = regs::Start::Pvh {
+        entry: CODE,
+        info: 0,
+    };
+    regs::enter(&vcpu, start)?;
 
     kick::install();
     let (done, result) = mpsc::channel();

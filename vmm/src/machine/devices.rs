@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | ports 0x3F8.. | serial port | 4 |
 //! | ports 0x60, 0x64 | keyboard controller | 1 |
+//! | ports 0x70, 0x71 | clock | |
 //! | port 0xF4 | exit port | |
 //! | memory 0xD000_0000.. | virtio: console if there is one, entropy if asked for, disks, networks, sockets, balloon | 5.. |
 
@@ -22,6 +23,7 @@ use crate::backend::tap::{Tap, TapError};
 use crate::bus::{Bus, Taken};
 use crate::device::exit::ExitPort;
 use crate::device::i8042::{self, I8042};
+use crate::device::rtc::{self, Rtc};
 use crate::device::serial::{self, Serial};
 use crate::device::{Device, Lifecycle};
 use crate::event_loop::Subscriber;
@@ -178,6 +180,7 @@ impl Devices {
         let keyboard = Arc::new(I8042::new(Arc::clone(end), line));
         builder.port(port::I8042_DATA, 1, i8042::DATA, keyboard.clone())?;
         builder.port(port::I8042_COMMAND, 1, i8042::COMMAND, keyboard.clone())?;
+        builder.port(port::RTC_INDEX, 2, rtc::INDEX, Arc::new(Rtc::default()))?;
         let exit = Arc::new(ExitPort::new(Arc::clone(end)));
         builder.port(port::EXIT, 1, 0, exit)?;
         let devices = Self {

@@ -5,7 +5,6 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::memory::Memory;
 use super::vcpu::Shared;
-use crate::host;
 use crate::outcome::{Cause, Outcome};
 
 /// Longest instruction.
@@ -74,13 +73,27 @@ pub(super) fn outcome(last: Last, vcpu: &mut VcpuFd, shared: &Shared) -> Outcome
     }
 }
 
+/// Whether the last exit, an internal error of KVM, was an instruction that it cannot emulate.
+pub(super) fn emulation_failed(vcpu: &mut VcpuFd) -> bool {
+    suberror(vcpu) == kvm_bindings::KVM_INTERNAL_ERROR_EMULATION
+}
+
+fn suberror(vcpu: &mut VcpuFd) -> u32 {
+    // SAFETY: called after an exit of this reason, with which KVM fills this member of the union; any bytes are a number.
+    unsafe { vcpu.get_kvm_run().__bindgen_anon_1.internal.suberror }
+}
+
+/// The ring that the processor is in.
+pub(super) fn ring(vcpu: &VcpuFd) -> u8 {
+    vcpu.get_sregs().map_or(0, |sregs| sregs.cs.dpl & 3)
+}
+
 fn unsupported(vcpu: &mut VcpuFd, shared: &Shared) -> String {
-    // SAFETY: KVM says by the exit's reason that this is the union's member.
-    let suberror = unsafe { vcpu.get_kvm_run().__bindgen_anon_1.internal.suberror };
+    let suberror = suberror(vcpu);
     let Ok(regs) = vcpu.get_regs() else {
         return format!("KVM internal error {suberror}");
     };
-    let ring = vcpu.get_sregs().map_or(0, |sregs| sregs.cs.dpl & 3);
+    let ring = ring(vcpu);
     let mut text = format!("rip {:#x}, ring {ring}, ", regs.rip);
     match instruction(vcpu, &shared.memory, regs.rip) {
         Some(bytes) => {
@@ -94,13 +107,18 @@ fn unsupported(vcpu: &mut VcpuFd, shared: &Shared) -> String {
     if suberror != kvm_bindings::KVM_INTERNAL_ERROR_EMULATION {
         text.push_str(&format!(", KVM internal error {suberror}"));
     }
-    if ring == 0 && host::ring0_is_emulated(&shared.kvm).is_ok_and(|emulated| emulated) {
+    if ring == 0 && shared.ring0_is_emulated() {
         text.push_str("; ring 0 is emulated on this host, and not every instruction can be");
     }
     text
 }
 
-fn instruction(vcpu: &VcpuFd, memory: &Memory, rip: u64) -> Option<[u8; INSTRUCTION_MAX]> {
+/// The bytes of the instruction at `rip`, and what follows it.
+pub(super) fn instruction(
+    vcpu: &VcpuFd,
+    memory: &Memory,
+    rip: u64,
+) -> Option<[u8; INSTRUCTION_MAX]> {
     let place = vcpu
         .translate_gva(rip)
         .ok()

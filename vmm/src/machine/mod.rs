@@ -16,7 +16,7 @@
 //! doorbells (each slot costs milliseconds once there is one of the others).
 //!
 //! - [`memory`]: guest memory and the boot module. [`slots`]: what KVM is told of it, and when.
-//! - [`vcpu`], [`exits`], [`kick`], [`gate`]: virtual CPUs, and how they are told what to do.
+//! - [`vcpu`], [`exits`], [`kick`], [`gate`]: virtual CPUs, and how they are told what to do. [`finish`]: what KVM could not emulate.
 //! - [`devices`]: which devices a description asks for, and where they are.
 //! - [`watch`]: notices a VM that nothing can wake.
 //! - [`end`]: how a VM comes to its end.
@@ -24,6 +24,7 @@
 mod devices;
 pub mod end;
 mod exits;
+mod finish;
 pub(crate) mod gate;
 pub(crate) mod kick;
 pub mod memory;
@@ -34,14 +35,17 @@ mod watch;
 use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Kvm, VmFd};
 
 use crate::arch::x86_64::cpuid;
+use crate::arch::x86_64::regs::Start;
 use crate::boot::cmdline;
-use crate::boot::elf::{self, ElfError};
-use crate::boot::load::{self, LoadError};
+use crate::boot::elf::{Bounds, Entry};
+use crate::boot::kernel::{Kernel, KernelError};
+use crate::boot::load::{self, Handover, LoadError};
 use crate::device::i8042::KeysError;
 use crate::event_loop::EventLoop;
 use crate::host::{self, HostError};
@@ -87,16 +91,13 @@ pub enum MachineError {
     Memory(#[from] MemoryError),
     /// Nothing that can be booted.
     #[error(transparent)]
-    Elf(#[from] ElfError),
+    Kernel(#[from] KernelError),
     /// It could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// No devices.
     #[error(transparent)]
     Devices(#[from] DevicesError),
-    /// A device that this monitor does not have.
-    #[error("this monitor has no {0}")]
-    NoSuchDevice(&'static str),
     /// No thread, or no descriptor.
     #[error("{0} cannot be made")]
     System(&'static str, #[source] io::Error),
@@ -125,10 +126,6 @@ impl Machine {
     /// [`MachineError`]; nothing is left then.
     pub fn new(vm: spec::Vm, meter: Arc<Meter>, end: Arc<End>) -> Result<Self, MachineError> {
         kick::install();
-        let missing = [(vm.boot.initrd.is_some(), "way to load an initrd")];
-        if let Some((_, what)) = missing.iter().find(|(asked, _)| *asked) {
-            return Err(MachineError::NoSuchDevice(what));
-        }
         let refused = |doing| move |source| MachineError::Kvm { doing, source };
         let vcpu_count = vm.vcpus.get();
         let kvm = match vm.kvm {
@@ -139,15 +136,31 @@ impl Machine {
         meter.reach(Phase::Created);
 
         let memory = memory::create(vm.memory)?;
-        let kernel = File::from(vm.boot.kernel);
-        let image = elf::parse(&kernel, &elf::Bounds::of_memory(vm.memory.bytes()))?;
-        let slots = Slots::attach(&fd, &memory, image.end())?;
-        let module = BootModule::attach(&fd, slots.next(), &kernel, image.file_size)?;
-        load::image(&memory, &kernel, &image)?;
+        let file = File::from(vm.boot.kernel);
+        let bounds = Bounds::of_memory(vm.memory.bytes());
+        let kernel = Kernel::parse(&file, &bounds)?;
+        let slots = Slots::attach(&fd, &memory, kernel.end())?;
+        let module = match kernel.library_os {
+            true => BootModule::attach(&fd, slots.next(), &file, kernel.file_size)?,
+            false => None,
+        };
+        load::image(&memory, &file, &kernel.segments)?;
+        let initrd = vm.boot.initrd.map(File::from);
+        let initrd = initrd
+            .map(|initrd| load::initrd(&memory, &initrd, kernel.end(), &bounds))
+            .transpose()?;
         meter.reach(Phase::Loaded);
 
         fd.create_irq_chip()
             .map_err(refused("create an interrupt controller"))?;
+        if !kernel.library_os {
+            // Kernels without the KVM clock measure time by it, and Linux checks its interrupt's wiring with it.
+            let timer = kvm_pit_config {
+                flags: KVM_PIT_SPEAKER_DUMMY,
+                ..kvm_pit_config::default()
+            };
+            fd.create_pit2(timer).map_err(refused("create a timer"))?;
+        }
         let (ready, results) = mpsc::channel();
         let mut vcpus = Vec::with_capacity(usize::from(vcpu_count));
         for index in 0..vcpu_count {
@@ -166,7 +179,13 @@ impl Machine {
         };
         let (devices, ports, mmio) = Devices::new(&fd, &memory, wanted, &meter, &end)?;
         let line = cmdline::with_devices(vm.boot.args.as_str(), devices.words());
-        load::start_info(&memory, &line, module.as_ref().map(|_| image.file_size))?;
+        let handover = Handover {
+            cmdline: &line,
+            module: module.as_ref().map(|_| kernel.file_size),
+            initrd,
+            vcpus: vcpu_count,
+        };
+        let told = load::hand_over(&memory, &kernel, handover)?;
 
         let shared = Arc::new(Shared {
             gate: Gate::new(usize::from(vcpu_count)),
@@ -177,6 +196,7 @@ impl Machine {
             memory,
             rest: slots.rest(),
             kvm,
+            ring0: OnceLock::new(),
         });
         let events = EventLoop::new(devices.subscribers())
             .map_err(|e| MachineError::System("the event loop", e))?;
@@ -194,7 +214,13 @@ impl Machine {
         };
         let setup = Setup {
             cpuid: Arc::new(cpuid),
-            entry: image.entry,
+            start: match kernel.entry {
+                Entry::Pvh(entry) => Start::Pvh { entry, info: told },
+                Entry::Linux(entry) => Start::Linux {
+                    entry,
+                    zero_page: told,
+                },
+            },
             shared,
         };
         for vcpu in &mut machine.vcpus {

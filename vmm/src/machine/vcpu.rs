@@ -10,18 +10,18 @@
 //! hands it what it needs, and opens the gate when all are set up. A processor other than the first waits in `KVM_RUN` for the guest's INIT and SIPI.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use abi::layout;
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::MachineError;
 use super::end::End;
 use super::exits;
+use super::finish;
 use super::gate::Gate;
 use super::kick::{self, Kickable};
 use super::memory::Memory;
@@ -29,6 +29,7 @@ use super::slots::Rest;
 use crate::arch::x86_64::regs::RFLAGS_IF;
 use crate::arch::x86_64::{cpuid, msrs, regs};
 use crate::bus::Bus;
+use crate::host;
 use crate::meter::{Counter, Meter, Phase, monotonic_ns};
 
 /// Bytes of a virtual CPU's stack: what a device needs to serve an access.
@@ -59,13 +60,24 @@ pub(super) struct Shared {
     pub(super) rest: Arc<Rest>,
     /// To measure this host with, should an instruction fail.
     pub(super) kvm: Kvm,
+    /// What was measured.
+    pub(super) ring0: OnceLock<bool>,
+}
+
+impl Shared {
+    /// Whether ring 0 is emulated here: measured when it is first asked for, which takes some tens of milliseconds.
+    pub(super) fn ring0_is_emulated(&self) -> bool {
+        *self
+            .ring0
+            .get_or_init(|| host::ring0_is_emulated(&self.kvm).is_ok_and(|emulated| emulated))
+    }
 }
 
 /// What a virtual CPU is set up with.
 #[derive(Clone)]
 pub(super) struct Setup {
     pub(super) cpuid: Arc<cpuid::Template>,
-    pub(super) entry: u32,
+    pub(super) start: regs::Start,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -156,7 +168,7 @@ fn live(index: u8, vm: &VmFd, handed: &Receiver<Setup>, ready: Sender<Result<(),
     };
     let shared = setup.shared;
     let vcpu = made.and_then(|mut vcpu| {
-        set_up(index, vcpu.vcpu(), &setup.cpuid, setup.entry)?;
+        set_up(index, vcpu.vcpu(), &setup.cpuid, setup.start)?;
         Ok(vcpu)
     });
     match vcpu {
@@ -182,12 +194,12 @@ fn set_up(
     index: u8,
     vcpu: &VcpuFd,
     cpuid: &cpuid::Template,
-    entry: u32,
+    start: regs::Start,
 ) -> Result<(), kvm_ioctls::Error> {
     vcpu.set_cpuid2(&cpuid.of_vcpu(index))?;
     msrs::set(vcpu)?;
     if index == 0 {
-        regs::enter_pvh(vcpu, entry, layout::START_INFO)?;
+        regs::enter(vcpu, start)?;
     }
     Ok(())
 }
@@ -266,7 +278,11 @@ impl Runner<'_> {
                 other => {
                     shared.meter.add(Counter::ExitOther, 1);
                     let last = exits::Last::of(other);
-                    Some(exits::outcome(last, self.vcpu.vcpu(), shared))
+                    let vcpu = self.vcpu.vcpu();
+                    match last {
+                        exits::Last::InternalError if finish::finish(vcpu, shared) => None,
+                        last => Some(exits::outcome(last, vcpu, shared)),
+                    }
                 }
             };
             if let Some(outcome) = outcome {

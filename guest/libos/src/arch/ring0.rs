@@ -5,26 +5,38 @@ use crate::{boot, interrupt, trap};
 use abi::port;
 use core::arch::global_asm;
 
-/// The PVH entry note.
+/// The notes: PVH's entry, and that this is the library OS.
 #[repr(C, align(4))]
-struct Note {
+struct Notes {
     name_size: u32,
     descriptor_size: u32,
     kind: u32,
     name: [u8; 4],
     entry: [u8; 4],
+    own_name_size: u32,
+    own_descriptor_size: u32,
+    own_kind: u32,
+    own_name: [u8; 8],
 }
 
-/// Where a monitor enters the image, in 32-bit protected mode.
+/// Where a monitor enters the image, in 32-bit protected mode; and that it may map the image's own file as a module.
 #[used]
 #[unsafe(link_section = ".note.pvh")]
-static NOTE: Note = Note {
+static NOTES: Notes = Notes {
     name_size: 4,
     descriptor_size: 4,
     kind: abi::pvh::NOTE_TYPE,
     name: *abi::pvh::NOTE_OWNER,
     // The entry is the image's first instruction.
     entry: (layout::RING0_TEXT as u32).to_le_bytes(),
+    own_name_size: abi::pvh::LIBRARY_OS_OWNER.len() as u32,
+    own_descriptor_size: 0,
+    own_kind: 1,
+    own_name: {
+        // A name is padded to a multiple of four bytes.
+        let [s, h, o, a, l, end] = *abi::pvh::LIBRARY_OS_OWNER;
+        [s, h, o, a, l, end, 0, 0]
+    },
 };
 
 global_asm!(

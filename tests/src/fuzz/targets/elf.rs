@@ -36,7 +36,7 @@ pub(super) const TARGET: Target =
                 free = segment.address + segment.memory_size;
             }
             assert!(free <= MEMORY, "a segment ends at {free:#x}");
-            let entry = u64::from(image.entry);
+            let entry = image.entry.address();
             assert!(image.segments.iter().any(|s| {
                 s.executable && (s.address..s.address + s.file_size).contains(&entry)
             }));

@@ -2,7 +2,7 @@
 //!
 //! - [`cpuid`]: which processor the guest sees.
 //! - [`msrs`]: model-specific registers that a firmware would have set.
-//! - [`regs`]: the state in which PVH enters a guest.
+//! - [`regs`]: the states in which a guest is entered.
 
 pub mod cpuid;
 pub mod msrs;

@@ -87,6 +87,7 @@ pub(super) struct Draft {
 #[derive(Debug)]
 struct Boot {
     kernel: OwnedFd,
+    initrd: Option<OwnedFd>,
     args: CommandLine,
 }
 
@@ -151,12 +152,14 @@ impl Draft {
     }
 
     pub(super) fn boot_source(&mut self, put: body::BootSource) -> Result<(), ConfigureError> {
-        if put.initrd_path.is_some() {
-            return Err(ConfigureError::NotSupported("initrd_path".to_owned()));
-        }
         let args = put.boot_args.as_deref().unwrap_or_default().parse()?;
         let kernel = files::input(&put.kernel_image_path)?;
-        self.boot = Some(Boot { kernel, args });
+        let initrd = put.initrd_path.as_deref().map(files::input).transpose()?;
+        self.boot = Some(Boot {
+            kernel,
+            initrd,
+            args,
+        });
         self.boot_view = put;
         Ok(())
     }
@@ -222,7 +225,7 @@ impl Draft {
             memory: self.memory,
             boot: spec::Boot {
                 kernel: boot.kernel.try_clone()?,
-                initrd: None,
+                initrd: boot.initrd.as_ref().map(OwnedFd::try_clone).transpose()?,
                 args: format!("{}{}", boot.args.as_str(), self.drives.root_words()).parse()?,
             },
             console: Some(spec::Console {

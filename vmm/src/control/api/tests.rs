@@ -223,6 +223,19 @@ fn what_was_put_is_what_boots() {
 }
 
 #[test]
+fn an_initrd_goes_with_its_kernel() {
+    let mut bench = bench();
+    let (kernel, initrd) = (bench.path("kernel"), bench.path("initrd"));
+    std::fs::write(&initrd, b"070701").unwrap();
+    let put = json!({"kernel_image_path": kernel, "initrd_path": initrd});
+    bench.put("/boot-source", &put);
+    bench.put("/actions", &json!({"action_type": "InstanceStart"}));
+    let vm = bench.monitor.vm.take().unwrap();
+    let file = std::fs::File::from(vm.boot.initrd.unwrap());
+    assert_eq!(file.metadata().unwrap().len(), 6);
+}
+
+#[test]
 fn a_vm_of_which_little_was_said_has_defaults() {
     let mut bench = bench();
     let machine = json!({"vcpu_count": 1, "mem_size_mib": 128, "smt": false,
@@ -301,7 +314,7 @@ fn what_cannot_be_done_is_refused_by_name() {
             "turbo",
         ),
         ("/machine-config", "not json", "deserializing the json body"),
-        ("/boot-source", &initrd, "initrd_path is not"),
+        ("/boot-source", &initrd, "cannot open"),
         ("/entropy", r#"{"rate_limiter":{}}"#, "rate_limiter is not"),
         (
             "/serial",

@@ -1,0 +1,161 @@
+//! A first file system for a Linux guest, made here: a cpio archive with one program, which a test puts together by its system calls.
+
+use crate::elf::{Elf, Segment};
+
+/// Where the program is linked: any place that a process may have.
+const CODE: u64 = 0x40_0000;
+/// What its text is at.
+const DATA: u64 = 0x50_0000;
+/// Bytes that [`Init::show`] reads.
+const BUFFER: u64 = 4096;
+
+const READ: u32 = 0;
+const WRITE: u32 = 1;
+const OPEN: u32 = 2;
+const MKDIR: u32 = 83;
+const MOUNT: u32 = 165;
+const IOPERM: u32 = 173;
+
+/// A program for PID 1.
+#[derive(Clone, Debug)]
+pub struct Init {
+    code: Vec<u8>,
+    data: Vec<u8>,
+}
+
+impl Default for Init {
+    fn default() -> Self {
+        Self {
+            code: Vec::new(),
+            // What is read comes first.
+            data: vec![0; BUFFER as usize],
+        }
+    }
+}
+
+impl Init {
+    /// Writes `text` to the console.
+    #[must_use]
+    pub fn say(mut self, text: &str) -> Self {
+        let at = self.text(text);
+        self.call(WRITE, &[1, at, text.len() as u64]);
+        self
+    }
+
+    /// Mounts a file system without a device on a new folder.
+    #[must_use]
+    pub fn mount(mut self, kind: &str, folder: &str) -> Self {
+        let (kind, folder) = (self.text(kind), self.text(folder));
+        self.call(MKDIR, &[folder, 0o755]);
+        self.call(MOUNT, &[kind, folder, kind, 0, 0]);
+        self
+    }
+
+    /// Writes the first bytes of a file to the console.
+    #[must_use]
+    pub fn show(mut self, path: &str) -> Self {
+        let path = self.text(path);
+        self.call(OPEN, &[path, 0]);
+        // mov edi, eax
+        self.code.extend([0x89, 0xC7]);
+        self.call_with(READ, &[None, Some(DATA), Some(BUFFER)]);
+        // mov edx, eax
+        self.code.extend([0x89, 0xC2]);
+        self.call_with(WRITE, &[Some(1), Some(DATA), None]);
+        self
+    }
+
+    /// Ends the VM with `status`, and gives the archive.
+    #[must_use]
+    pub fn exit(mut self, status: u32) -> Vec<u8> {
+        self.call(IOPERM, &[abi::port::EXIT.into(), 4, 1]);
+        // mov eax, status; out EXIT, eax; jmp to itself
+        self.code.push(0xB8);
+        self.code.extend(status.to_le_bytes());
+        self.code.extend([0xE7, abi::port::EXIT as u8, 0xEB, 0xFE]);
+        self.archive()
+    }
+
+    /// Where a text is, with a NUL behind it.
+    fn text(&mut self, text: &str) -> u64 {
+        let at = DATA + self.data.len() as u64;
+        self.data.extend_from_slice(text.as_bytes());
+        self.data.push(0);
+        at
+    }
+
+    fn call(&mut self, number: u32, arguments: &[u64]) {
+        let arguments: Vec<_> = arguments.iter().copied().map(Some).collect();
+        self.call_with(number, &arguments);
+    }
+
+    /// A system call; an argument that is not given is what the register holds.
+    fn call_with(&mut self, number: u32, arguments: &[Option<u64>]) {
+        // mov r64, imm64: rdi, rsi, rdx, r10, r8
+        let registers = [
+            [0x48, 0xBF],
+            [0x48, 0xBE],
+            [0x48, 0xBA],
+            [0x49, 0xBA],
+            [0x49, 0xB8],
+        ];
+        for (register, argument) in registers.iter().zip(arguments) {
+            if let Some(value) = argument {
+                self.code.extend(register);
+                self.code.extend(value.to_le_bytes());
+            }
+        }
+        // mov eax, number; syscall
+        self.code.push(0xB8);
+        self.code.extend(number.to_le_bytes());
+        self.code.extend([0x0F, 0x05]);
+    }
+
+    fn archive(self) -> Vec<u8> {
+        let mut elf = Elf::of_code(&self.code);
+        elf.note = None;
+        (elf.entry, elf.mapped) = (CODE, true);
+        elf.segments[0].address = CODE;
+        elf.segments.push(Segment {
+            address: DATA,
+            memory_size: self.data.len() as u64,
+            content: self.data,
+            flags: 6,
+        });
+        let mut archive = Vec::new();
+        entry(&mut archive, "dev", 0o040_755, (0, 0), &[]);
+        // Its standard input and output.
+        entry(&mut archive, "dev/console", 0o020_600, (5, 1), &[]);
+        entry(&mut archive, "init", 0o100_755, (0, 0), &elf.bytes());
+        entry(&mut archive, "TRAILER!!!", 0, (0, 0), &[]);
+        archive
+    }
+}
+
+/// A member of a cpio archive of the "new" kind (`Documentation/driver-api/early-userspace/buffer-format.rst`).
+fn entry(archive: &mut Vec<u8>, name: &str, mode: u32, device: (u32, u32), content: &[u8]) {
+    let fields = [
+        0,
+        mode,
+        0,
+        0,
+        1,
+        0,
+        content.len() as u32,
+        0,
+        0,
+        device.0,
+        device.1,
+        name.len() as u32 + 1,
+        0,
+    ];
+    archive.extend_from_slice(b"070701");
+    for field in fields {
+        archive.extend_from_slice(format!("{field:08x}").as_bytes());
+    }
+    archive.extend_from_slice(name.as_bytes());
+    archive.push(0);
+    archive.resize(archive.len().next_multiple_of(4), 0);
+    archive.extend_from_slice(content);
+    archive.resize(archive.len().next_multiple_of(4), 0);
+}

@@ -1,0 +1,69 @@
+//! Linux boots: our kernel, by each way there is into it, with a first file system made here.
+
+use std::time::Duration;
+
+use tests::linux::Init;
+use tests::monitor::Vm;
+use tests::place;
+use vmm::boot::linux;
+use vmm::host;
+use vmm::outcome::Cause;
+
+/// Where ring 0 is emulated a boot takes seconds, and those of a loaded host are long.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+fn guest(kernel: &std::path::Path, init: &[u8]) -> Vm {
+    let emulated = host::probe().expect("there is KVM").ring0_emulated;
+    Vm::of_file(kernel)
+        .memory_mib(128)
+        .cmdline(&linux::words(emulated))
+        .initrd(init)
+        .deadline(DEADLINE)
+}
+
+#[test]
+fn init_runs_and_its_status_comes_back() {
+    let init = Init::default()
+        .say("hello from init\n")
+        .mount("proc", "/proc")
+        .show("/proc/sys/kernel/ostype")
+        .show("/proc/cmdline")
+        .exit(42);
+    let linux = guest(&place::kernel(), &init).run();
+    linux
+        .exited(42)
+        .shows("hello from init")
+        .shows("Linux\n")
+        .shows("virtio_mmio.device=4096@0xd0000000:5");
+}
+
+#[test]
+fn a_bzimage_boots_as_well() {
+    let init = Init::default().say("unpacked\n").exit(3);
+    let linux = guest(&place::bzimage(), &init).run();
+    linux.exited(3).shows("unpacked");
+}
+
+#[test]
+fn every_processor_comes_up() {
+    let init = Init::default()
+        .mount("sysfs", "/sys")
+        .show("/sys/devices/system/cpu/online")
+        .exit(0);
+    let linux = guest(&place::kernel(), &init).vcpus(2).run();
+    linux.exited(0).shows("0-1\n");
+}
+
+#[test]
+fn a_kernel_without_init_says_so_and_resets() {
+    let linux = guest(&place::kernel(), b"no archive").run();
+    linux.by(Cause::Reset).shows("Kernel panic");
+}
+
+#[test]
+fn an_initrd_that_does_not_fit_is_refused() {
+    let linux = guest(&place::kernel(), &vec![0; 128 << 20]).run();
+    linux
+        .by(Cause::Failed)
+        .says("the initrd of 134217728 bytes does not fit");
+}
