@@ -259,6 +259,9 @@ fn refused<'a>(wanted: &'a str, got: &str) -> Vec<&'a str> {
         .collect()
 }
 
+/// About how many files there are to compile: for people who wait.
+const FILES: u32 = 1350;
+
 /// Runs the build and tells how far it is: the whole takes minutes.
 fn compile(source: &Path) -> Result<()> {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
@@ -276,9 +279,8 @@ fn compile(source: &Path) -> Result<()> {
         files += u32::from(line.trim_start().starts_with("CC "));
         if told.elapsed() >= every {
             told = Instant::now();
-            let seconds = began.elapsed().as_secs();
             let end = if live { '\r' } else { '\n' };
-            eprint!("  {files} files compiled in {seconds} s{end}");
+            eprint!("{}{end}", progress(files, began.elapsed()));
             std::io::stderr().flush()?;
         }
     }
@@ -289,11 +291,17 @@ fn compile(source: &Path) -> Result<()> {
             source.display()
         );
     }
-    eprintln!(
-        "  {files} files compiled in {} s",
-        began.elapsed().as_secs()
-    );
+    eprintln!("{}", progress(files.max(FILES), began.elapsed()));
     Ok(())
+}
+
+/// How far a build is, in a line.
+fn progress(files: u32, took: Duration) -> String {
+    const WIDTH: usize = 30;
+    let part = f64::from(files.min(FILES)) / f64::from(FILES);
+    let filled = (part * WIDTH as f64) as usize;
+    let bar = format!("{}{}", "#".repeat(filled), ".".repeat(WIDTH - filled));
+    format!("  [{bar}] {:3.0} %, {} s", part * 100.0, took.as_secs())
 }
 
 /// `make` in the kernel's tree, so that the same inputs give the same bytes.
@@ -338,6 +346,26 @@ mod tests {
             refused(wanted, "CONFIG_B=y\nCONFIG_C=70\n"),
             ["CONFIG_A=y", "# CONFIG_B is not set", "CONFIG_C=7"]
         );
+    }
+
+    #[test]
+    fn progress_never_leaves_its_bar() {
+        for (files, percent) in [(0, "  0 %"), (FILES / 2, " 50 %"), (u32::MAX, "100 %")] {
+            let line = progress(files, Duration::from_secs(7));
+            assert!(line.contains(percent) && line.ends_with("7 s"), "{line}");
+            assert_eq!(line.len(), progress(0, Duration::from_secs(7)).len());
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_complete_or_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, copy) = (dir.path().join("one"), dir.path().join("two"));
+        assert!(keep(&kept, |_| bail!("no room")).is_err());
+        assert!(!is_complete(&kept));
+        keep(&kept, |new| Ok(fs::write(new.join("vmlinux"), "a kernel")?)).unwrap();
+        keep(&copy, |new| copy_all(&kept, new)).unwrap();
+        assert_eq!(fs::read(copy.join("vmlinux")).unwrap(), b"a kernel");
     }
 
     #[test]
