@@ -1,7 +1,7 @@
 //! `cargo ci build`: builds everything and lays it out as users have it.
 //!
 //! ```text
-//! target/shoal/bin/{vmctl,vmd,vmm}         one finds the other beside itself
+//! target/shoal/bin/{vmctl,vmd,vmm,vmlinux} one finds the other beside itself
 //! target/shoal/share/shoal/images/hello    images that every host begins with
 //! target/guests/...                        every guest program, for tests and benches
 //! ```
@@ -13,6 +13,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::check::{guest, host};
+use crate::kernel;
 use crate::tree::Tree;
 
 /// The programs of an installed Shoal.
@@ -35,7 +36,9 @@ pub(crate) fn install(tree: &Tree) -> Result<()> {
         .args(["build", "--package", "vmm", "--profile", MONITOR_PROFILE])
         .args(["--target", MONITOR_TARGET])
         .run()?;
+    let kernel = kernel::kernel(tree)?;
     lay_out(tree)?;
+    place(&kernel.join("vmlinux"), &tree.shoal().join("bin/vmlinux"))?;
     eprintln!("Shoal is in {}", tree.shoal().display());
     Ok(())
 }

@@ -85,7 +85,6 @@ pub(crate) fn kernel(tree: &Tree) -> Result<PathBuf> {
         }
     }
     point(&store.join("current"), &hash)?;
-    println!("{}", kept.display());
     Ok(kept)
 }
 

@@ -86,7 +86,7 @@ fn run() -> Result<()> {
         "test" => test::test(&tree),
         "demo" => demo::demo(&tree),
         "docs" => docs::write(&tree),
-        "kernel" => kernel::kernel(&tree).map(drop),
+        "kernel" => kernel::kernel(&tree).map(|at| println!("{}", at.display())),
         "help" => {
             print!("{HELP}");
             Ok(())
