@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(entry(0, 0), 0xB003);
         assert_eq!(entry(1, 3), 0xF003);
         assert_eq!(entry(2, 0), 0x83);
-        assert_eq!(entry(5, 511), (4 << 30) - (2 << 20) | 0x83);
+        assert_eq!(entry(5, 511), ((4 << 30) - (2 << 20)) | 0x83);
         assert!(PAGE_TABLES + tables.len() as u64 <= abi::layout::CMDLINE);
     }
 

@@ -76,7 +76,7 @@ fn register(index: u8, time: i64) -> u8 {
         _ => return 0,
     };
     // Two decimal digits.
-    (value / 10 << 4 | value % 10) as u8
+    (((value / 10) << 4) | (value % 10)) as u8
 }
 
 /// Year, month and day of a day since 1970: counted in eras of 400 years that begin on a 1st of March, after the leap day.
