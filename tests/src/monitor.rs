@@ -31,6 +31,7 @@ pub struct Vm {
     program: PathBuf,
     kernel: File,
     initrd: Option<File>,
+    disks: Vec<File>,
     wire: wire::Vm,
 }
 
@@ -74,6 +75,7 @@ impl Vm {
             program: place::program("vmm"),
             kernel,
             initrd: None,
+            disks: Vec::new(),
             wire,
         }
     }
@@ -85,6 +87,21 @@ impl Vm {
     #[must_use]
     pub fn initrd(mut self, bytes: &[u8]) -> Self {
         self.initrd = Some(memory_file(bytes));
+        self
+    }
+
+    /// A disk on `file`, which nobody else has open afterwards: a lock on it is the monitor's.
+    #[must_use]
+    pub fn disk(mut self, id: &str, file: File, read_only: bool) -> Self {
+        self.wire.disks.push(wire::Disk {
+            id: id.to_owned(),
+            // Numbered when it is started.
+            file: 0,
+            read_only,
+            rate: None,
+            io_engine: None,
+        });
+        self.disks.push(file);
         self
     }
 
@@ -147,6 +164,9 @@ impl Vm {
             output: wire::ConsoleOutput::Stream(table.add(&write)),
             input: Some(table.add(&input_read)),
         });
+        for (disk, file) in self.wire.disks.iter_mut().zip(&self.disks) {
+            disk.file = table.add(file);
+        }
         self.wire.meter = Some(table.add(&page));
         self.wire.kvm = Some(table.add(&kvm));
         // Before there is anybody to read it: a busy host is in no hurry to come back to us.
