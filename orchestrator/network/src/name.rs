@@ -25,34 +25,34 @@ impl Instance {
     }
 
     /// A number that differs between instances: where each begins to look for what is free.
-    pub fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         u32::from_str_radix(&self.0, 16).unwrap_or_default()
     }
 
     /// The five bytes of this instance's unique local IPv6 prefix, after `fd`.
-    pub fn global_id(&self) -> [u8; 5] {
+    pub(crate) fn global_id(&self) -> [u8; 5] {
         let hash = blake3::hash(self.0.as_bytes());
         let bytes = hash.as_bytes();
         [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4]]
     }
 
     /// Its nf_tables tables.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         format!("{TABLE_PREFIX}{}", self.0)
     }
 
     /// The bridge of a network.
-    pub fn bridge(&self, network: u16) -> String {
+    pub(crate) fn bridge(&self, network: u16) -> String {
         format!("sb{}{network:04x}", self.0)
     }
 
     /// The tap of a VM.
-    pub fn tap(&self, network: u16, slot: u16) -> String {
+    pub(crate) fn tap(&self, network: u16, slot: u16) -> String {
         format!("st{}{network:04x}{slot:04x}", self.0)
     }
 
     /// Whether a link of this name can only be this instance's: a bridge of its own, or a tap.
-    pub fn owns(&self, link: &str) -> bool {
+    pub(crate) fn owns(&self, link: &str) -> bool {
         let rest = |prefix| {
             let rest: Option<&str> = link.strip_prefix(prefix);
             rest?.strip_prefix(self.0.as_str())
@@ -73,7 +73,7 @@ impl fmt::Display for Instance {
 const TABLE_PREFIX: &str = "shoal-";
 
 /// Whether a table of this name belongs to some instance.
-pub fn is_table(name: &str) -> bool {
+pub(crate) fn is_table(name: &str) -> bool {
     name.strip_prefix(TABLE_PREFIX)
         .is_some_and(|rest| rest.len() == INSTANCE_DIGITS && rest.bytes().all(is_digit))
 }

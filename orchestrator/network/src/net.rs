@@ -52,29 +52,24 @@ impl Network {
         self.ipv6_at(GATEWAY)
     }
 
-    #[must_use]
     /// Last slot that a VM can have: fewer than 2^16, without the IPv4 broadcast address.
-    pub fn last_slot(&self) -> u16 {
+    pub(crate) fn last_slot(&self) -> u16 {
         let of = |bits: u8| 1_u32.checked_shl(u32::from(bits)).unwrap_or(u32::MAX);
         let ipv4 = of(32 - self.ipv4.prefix_len()).saturating_sub(2);
         let ipv6 = of(128 - self.ipv6.prefix_len()).saturating_sub(1);
         u16::try_from(ipv4.min(ipv6)).unwrap_or(u16::MAX)
     }
 
-    /// The IPv4 address of a slot.
-    #[must_use]
-    pub fn ipv4_at(&self, slot: u16) -> Ipv4Addr {
+    pub(crate) fn ipv4_at(&self, slot: u16) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.ipv4.network().to_bits() + u32::from(slot))
     }
 
-    /// The IPv6 address of a slot.
-    #[must_use]
-    pub fn ipv6_at(&self, slot: u16) -> Ipv6Addr {
+    pub(crate) fn ipv6_at(&self, slot: u16) -> Ipv6Addr {
         Ipv6Addr::from_bits(self.ipv6.network().to_bits() + u128::from(slot))
     }
 
     /// The slot of an address, if a VM can have it.
-    pub fn slot_of(&self, address: Ipv4Addr) -> Option<u16> {
+    pub(crate) fn slot_of(&self, address: Ipv4Addr) -> Option<u16> {
         let offset = address
             .to_bits()
             .checked_sub(self.ipv4.network().to_bits())?;
@@ -88,7 +83,7 @@ impl Network {
 /// The host's slot in each network.
 const GATEWAY: u16 = 1;
 /// The first slot of a VM.
-pub const FIRST_SLOT: u16 = 2;
+pub(crate) const FIRST_SLOT: u16 = 2;
 
 /// What a VM asks of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]

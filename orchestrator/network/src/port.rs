@@ -1,4 +1,4 @@
-//! Published ports, as a person writes them: `8080:80`, `127.0.0.1:8080:80/tcp`, `[::1]::53/udp`, `80`.
+//! Published ports, as a person writes them: `8080:80`, `127.0.0.1:8080:80/tcp`, `[fd00::1]::53/udp`, `80`.
 //!
 //! ```text
 //! [ADDRESS:][HOST:]GUEST[/PROTOCOL]
@@ -6,7 +6,7 @@
 //! An empty or absent host port, or 0, means: any that is free.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
@@ -74,6 +74,19 @@ pub struct Published {
     pub guest: NonZeroU16,
     /// What is carried.
     pub protocol: Protocol,
+}
+
+impl PortSpec {
+    /// The port, once the host's is chosen.
+    #[must_use]
+    pub(crate) fn published(&self, host: NonZeroU16) -> Published {
+        Published {
+            address: self.address,
+            host,
+            guest: self.guest,
+            protocol: self.protocol,
+        }
+    }
 }
 
 impl Published {
@@ -187,6 +200,9 @@ fn parse_address(text: &str) -> Result<IpAddr, &'static str> {
     if address.is_multicast() {
         return Err("the address is a multicast one");
     }
+    if address == IpAddr::V6(Ipv6Addr::LOCALHOST) {
+        return Err("nothing reaches a guest from ::1, but 127.0.0.1 would do");
+    }
     Ok(address)
 }
 
@@ -196,5 +212,118 @@ fn number(text: &str, why: &'static str) -> Result<u16, &'static str> {
         text.parse().map_err(|_| why)
     } else {
         Err(why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn said(text: &str) -> String {
+        text.parse::<PortSpec>().unwrap().to_string()
+    }
+
+    #[test]
+    fn what_people_write_is_understood() {
+        assert_eq!(said("8080:80"), "8080:80/tcp");
+        assert_eq!(said("80"), "0:80/tcp");
+        assert_eq!(said(":80/udp"), "0:80/udp");
+        assert_eq!(said("0:80"), "0:80/tcp");
+        assert_eq!(said("127.0.0.1:8080:80/tcp"), "127.0.0.1:8080:80/tcp");
+        assert_eq!(said("127.0.0.1::80"), "127.0.0.1:0:80/tcp");
+        assert_eq!(said("[fd00::1]:53:53/udp"), "[fd00::1]:53:53/udp");
+        assert_eq!(said("0.0.0.0:8080:80"), "8080:80/tcp");
+        assert_eq!(said("[::]:8080:80"), "8080:80/tcp");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_text() {
+        for bad in [
+            "",
+            ":",
+            "::",
+            "a",
+            "0",
+            "80:",
+            "80:0",
+            "-1:80",
+            "+80",
+            "65536:80",
+            "80:65536",
+            "80/sctp",
+            "80/",
+            "/tcp",
+            "1:2:3:4",
+            "fd00::1:80:80",
+            "[::1]:80:80",
+            "[fd00::1:80",
+            "127.0.0.1:80:80:80",
+            "127.0.0.1",
+            "[127.0.0.1]:80:80",
+            "224.0.0.1:80:80",
+            "host:80:80",
+            " 80:80",
+            "80 :80",
+            "８0:80",
+            "80:80/TCP",
+            "999999999999999999999:80",
+        ] {
+            let error = bad
+                .parse::<PortSpec>()
+                .map(|spec| spec.to_string())
+                .unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("{bad:?} is not a published port")),
+                "{error}"
+            );
+        }
+        let long = "1"
+            .repeat(1 << 20)
+            .parse::<PortSpec>()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            long.len() < 300,
+            "a stranger's text is not repeated without end"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_again(
+            address in prop::option::of(any::<IpAddr>()), host in any::<u16>(), guest in 1_u16.., udp in any::<bool>()
+        ) {
+            let refused = |a: &IpAddr| a.is_unspecified() || a.is_multicast() || *a == IpAddr::V6(Ipv6Addr::LOCALHOST);
+            let spec = PortSpec {
+                address: address.filter(|address| !refused(address)),
+                host: NonZeroU16::new(host),
+                guest: NonZeroU16::new(guest).unwrap(),
+                protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+            };
+            prop_assert_eq!(spec.to_string().parse(), Ok(spec));
+        }
+
+        #[test]
+        fn no_text_is_too_odd(text in "[0-9a-f:\\[\\]./tcpudp ]{0,100}") {
+            if let Ok(spec) = text.parse::<PortSpec>() {
+                prop_assert_eq!(spec.to_string().parse(), Ok(spec));
+            }
+        }
+
+        #[test]
+        fn ports_collide_both_ways_or_not_at_all(a in 1_u16..3, b in 1_u16..3, at in any::<[Option<bool>; 2]>()) {
+            let port = |host, at: Option<bool>| Published {
+                address: at.map(|one| if one { [127, 0, 0, 1].into() } else { [127, 0, 0, 2].into() }),
+                host: NonZeroU16::new(host).unwrap(),
+                guest: NonZeroU16::MIN,
+                protocol: Protocol::Tcp,
+            };
+            let (one, other) = (port(a, at[0]), port(b, at[1]));
+            prop_assert_eq!(one.collides(&other), other.collides(&one));
+            prop_assert!(one.collides(&one));
+        }
     }
 }
