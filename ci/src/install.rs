@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! target/shoal/bin/{vmctl,vmd,vmm,vmlinux} one finds the other beside itself
+//! target/shoal/bin/agent.cpio              the Linux guest's first file system
 //! target/shoal/share/shoal/images/hello    images that every host begins with
 //! target/guests/...                        every guest program, for tests and benches
 //! ```
@@ -13,6 +14,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::check::{guest, host};
+use crate::initrd;
 use crate::kernel;
 use crate::tree::Tree;
 
@@ -23,6 +25,8 @@ const PROGRAMS: [&str; 2] = ["vmctl", "vmd"];
 const MONITOR_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Cargo's profile for it, in the workspace's manifest.
 const MONITOR_PROFILE: &str = "monitor";
+/// And for the Linux guest's agent, which must be as small as can be.
+const AGENT_PROFILE: &str = "agent";
 /// Guest programs that are factory images.
 const IMAGES: [&str; 1] = ["hello"];
 
@@ -34,6 +38,15 @@ pub(crate) fn install(tree: &Tree) -> Result<()> {
     host(tree)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .args(["build", "--package", "vmm", "--profile", MONITOR_PROFILE])
+        .args(["--target", MONITOR_TARGET])
+        .run()?;
+    // It has one place in memory: nothing is to be moved when it starts, and no page of it written for that.
+    host(tree)
+        .env(
+            "RUSTFLAGS",
+            "-C target-feature=+crt-static -C relocation-model=static",
+        )
+        .args(["build", "--package", "agent", "--profile", AGENT_PROFILE])
         .args(["--target", MONITOR_TARGET])
         .run()?;
     let kernel = kernel::kernel(tree)?;
@@ -51,6 +64,13 @@ fn lay_out(tree: &Tree) -> Result<()> {
     }
     let monitor = tree.target.join(MONITOR_TARGET).join(MONITOR_PROFILE);
     place(&monitor.join("vmm"), &bin.join("vmm"))?;
+    let agent = tree
+        .target
+        .join(MONITOR_TARGET)
+        .join(AGENT_PROFILE)
+        .join("agent");
+    let agent = fs::read(&agent).with_context(|| format!("{} was not built", agent.display()))?;
+    write(&initrd::pack(&agent), &bin.join("agent.cpio"))?;
     let images = tree.shoal().join("share/shoal/images");
     let guests = tree.guests();
     for (name, path) in guest_programs(&tree.guest_target.join("release"))? {
@@ -75,6 +95,14 @@ fn guest_programs(dir: &Path) -> Result<Vec<(String, std::path::PathBuf)>> {
         }
     }
     Ok(found)
+}
+
+/// Writes `bytes` to `to`, at once.
+fn write(bytes: &[u8], to: &Path) -> Result<()> {
+    let new = to.with_extension("new");
+    fs::write(&new, bytes)
+        .and_then(|()| fs::rename(&new, to))
+        .with_context(|| format!("{} cannot be written", to.display()))
 }
 
 /// Puts a copy of `from` at `to`, at once: a program that runs there keeps its own file.

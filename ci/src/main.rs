@@ -5,7 +5,7 @@
 //! - [`demo`]: a first look at Shoal.
 //! - [`program`]: benches and fuzz loops, which are programs of the `tests` crate.
 //! - [`docs`]: writes the documents that the code gives.
-//! - [`kernel`]: builds the Linux guest's kernel, once.
+//! - [`kernel`]: builds the Linux guest's kernel, once; [`initrd`] packs its first file system.
 //!
 //! Beneath them: [`tree`] knows where things are, [`cmd`] runs programs, [`packages`] installs Debian's.
 
@@ -13,6 +13,7 @@ mod check;
 mod cmd;
 mod demo;
 mod docs;
+mod initrd;
 mod install;
 mod kernel;
 mod packages;
