@@ -71,7 +71,7 @@ pub fn words(ring0_emulated: bool) -> String {
         let cleared = CLEARED.map(|feature| feature.to_string()).join(",");
         words.push_str(" noxsave clearcpuid=");
         words.push_str(&cleared);
-        words.push_str(" noreplace-smp rodata=off tick_every=4 nomoduleparams");
+        words.push_str(" noreplace-smp rodata=off tick_every=10 nomoduleparams");
     }
     words
 }
