@@ -62,9 +62,13 @@ pub(crate) fn bridge(instance: &Instance, network: &Network) -> Result<Link, Bri
     let bridge = link::find(&name)?.ok_or_else(gone)?;
     // A published port answers at the host's 127.0.0.1 as well: such packets pass here, and the rules see to it that no others do.
     sysctl::write(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
-    sysctl::write(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
     link::add_address(&bridge, prefix4(network))?;
-    link::add_address(&bridge, prefix6(network))?;
+    if sysctl::has_ipv6() {
+        // Some hosts have it off for new links.
+        sysctl::write(&format!("ipv6/conf/{name}/disable_ipv6"), "0")?;
+        sysctl::write(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
+        link::add_address(&bridge, prefix6(network))?;
+    }
     link::up(&bridge, &format!("Shoal network {}", network.name))?;
     Ok(bridge)
 }
@@ -81,7 +85,9 @@ pub(crate) fn tap(
     let gone = || TapError::Exists(name.clone());
     let link = link::find(&name)?.ok_or_else(gone)?;
     // The host itself says nothing on a guest's wire.
-    sysctl::write(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    if sysctl::has_ipv6() {
+        sysctl::write(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    }
     link::adopt(&link, bridge, network.mtu, &alias(entry))?;
     Ok((tap, name))
 }

@@ -10,6 +10,11 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net").join(name)
 }
 
+/// Whether this host's kernel does IPv6 at all.
+pub(crate) fn has_ipv6() -> bool {
+    path("ipv6").exists()
+}
+
 /// Reads a setting.
 pub(crate) fn read(name: &str) -> Result<String, SystemError> {
     let text =

@@ -40,22 +40,24 @@ pub(super) async fn run(
         match order {
             Order::Open(network, gateways) => {
                 // The bridge may have been made anew, and its addresses with it; the sockets of the old ones go on working.
-                if open
-                    .get(&network)
-                    .is_none_or(|(at, tasks)| *at != gateways || tasks.len() < gateways.len())
-                {
-                    open.insert(
-                        network.clone(),
-                        (
-                            gateways,
-                            serve(&network, gateways, &zones, &resolv_conf).await,
-                        ),
-                    );
+                let works = |(at, tasks): &([IpAddr; 2], JoinSet<()>)| {
+                    *at == gateways && tasks.len() == gateways.len()
+                };
+                if !open.get(&network).is_some_and(works) {
+                    close(&mut open, &network).await;
+                    let tasks = serve(&network, gateways, &zones, &resolv_conf).await;
+                    open.insert(network, (gateways, tasks));
                 }
             }
-            // Its tasks end with the set.
-            Order::Close(network) => drop(open.remove(&network)),
+            Order::Close(network) => close(&mut open, &network).await,
         }
+    }
+}
+
+/// Ends a network's tasks, and waits for it: their sockets are in the way of the next ones.
+async fn close(open: &mut HashMap<String, ([IpAddr; 2], JoinSet<()>)>, network: &str) {
+    if let Some((_, mut tasks)) = open.remove(network) {
+        tasks.shutdown().await;
     }
 }
 
@@ -114,13 +116,14 @@ impl Desk {
                         continue;
                     };
                     let resolvers = resolv::read(&self.resolv_conf);
-                    let (socket, query) = (Arc::clone(&self.socket), query.to_vec());
+                    // It is not this task that keeps the address, once the network is gone.
+                    let (socket, query) = (Arc::downgrade(&self.socket), query.to_vec());
                     under_way.spawn(async move {
                         let bytes = match ask(&query, &resolvers).await {
                             Some(bytes) => Some(bytes),
                             None => answer::failure(&query),
                         };
-                        if let Some(bytes) = bytes {
+                        if let (Some(bytes), Some(socket)) = (bytes, socket.upgrade()) {
                             let _ = socket.send_to(&bytes, from).await;
                         }
                         drop(permit);

@@ -121,6 +121,21 @@ fn vms_find_each_other_by_name_in_their_network_only() {
 }
 
 #[test]
+fn a_network_that_comes_back_has_its_names_again() {
+    test(|| {
+        let networks = open_with("names-again", "/nonexistent".as_ref());
+        create(&networks, &["blue"]);
+        let gateway = networks.list()[0].gateway4();
+        for _ in 0..3 {
+            let a = guest(&networks, "a", "blue", &[]);
+            let own = (RCODE::NoError, vec![a.ipv4.into()]);
+            assert_eq!(ask(&a, gateway, "a", TYPE::A), own);
+            networks.release("a").unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_host_without_resolvers_says_so() {
     test(|| {
         let networks = open_with("no-resolver", "/nonexistent".as_ref());

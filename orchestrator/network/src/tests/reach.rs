@@ -25,6 +25,17 @@ fn vms_of_one_network_reach_each_other_and_no_others() {
 }
 
 #[test]
+fn a_host_that_has_ipv6_off_for_new_links_has_it_on_in_networks() {
+    test(|| {
+        crate::sysctl::write("ipv6/conf/default/disable_ipv6", "1").unwrap();
+        let networks = open("off");
+        create(&networks, &["blue"]);
+        let a = guest(&networks, "a", "blue", &[]);
+        assert_eq!(words(call((a.ipv6, 80).into(), SOON)).0, "a");
+    });
+}
+
+#[test]
 fn vms_go_out_by_the_hosts_address_and_nobody_comes_in() {
     test(|| {
         let world = world();
