@@ -5,7 +5,7 @@
 //!          |
 //!     [networks] ---- [book]: what is wanted    (pure: slots, subnets, names of things)
 //!          |
-//!     [plumbing] ---- link (rtnetlink), tap, sysctl, forwarding
+//!     [plumbing] ---- link (rtnetlink), tap, sysctl, forwarding, conntrack
 //!          |--------- rules over nft: the packet filter
 //!          |--------- reserve: published ports, kept from others
 //!          \--------- names: a resolver at each gateway
@@ -18,6 +18,7 @@
 //! - [`probe`]: what a host lacks for it.
 
 pub mod book;
+mod conntrack;
 pub mod error;
 mod forwarding;
 mod holder;

@@ -26,7 +26,7 @@ use crate::port::{PortSpec, Published};
 use crate::probe;
 use crate::reserve::{self, Reservation, ReserveError};
 use crate::tap::TapError;
-use crate::{forwarding, link, resolv, rules};
+use crate::{conntrack, forwarding, link, resolv, rules};
 
 /// Bytes of the largest packet where no route says.
 const MTU: u16 = 1500;
@@ -418,6 +418,7 @@ impl Networks {
         forwarding::turn_on()?;
         let bridge = plumbing::bridge(&self.instance, network)?;
         let (tap, link) = plumbing::tap(&self.instance, network, &bridge, entry)?;
+        conntrack::forget_ports(&entry.lease)?;
         self.tell_names(state, network);
         Ok(self.attachment(network, entry, tap, link))
     }
@@ -473,7 +474,9 @@ impl Networks {
         } else {
             Ok(())
         };
-        tap.and(bridge).and(filter)
+        tap.and(bridge)
+            .and(filter)
+            .and(conntrack::forget_vm(&entry.lease))
     }
 
     /// What the rules should say now.

@@ -194,7 +194,7 @@ impl Batch {
     /// Has it done.
     pub(crate) fn send(mut self, what: &str) -> Result<(), SystemError> {
         self.chained.request().op_batch_end_do(&bounds());
-        send::transaction(self.chained.finalize().buf()).map_err(SystemError::of(what))
+        send::messages(self.chained.finalize().buf()).map_err(SystemError::of(what))
     }
 }
 

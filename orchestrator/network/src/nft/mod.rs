@@ -6,7 +6,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod expr;
-mod send;
+pub(crate) mod send;
 
 use netlink_bindings::nftables::{self, Nfgenmsg};
 use netlink_socket2::NetlinkSocket;

@@ -20,8 +20,8 @@ const END: u16 = 17;
 /// Room for acknowledgements: the kernel counts each as a kilobyte or so.
 const ROOM_FOR_ANSWERS: usize = 4 << 20;
 
-/// Has a transaction done.
-pub(super) fn transaction(messages: &[u8]) -> io::Result<()> {
+/// Has messages done, in one write: a transaction, or several that are none. The kernel is through with all of them when this returns.
+pub(crate) fn messages(messages: &[u8]) -> io::Result<()> {
     let kind = SocketType::RAW;
     let socket = socket_with(
         AddressFamily::NETLINK,

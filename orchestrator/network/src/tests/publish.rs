@@ -123,6 +123,35 @@ fn datagrams_are_published_as_well() {
 }
 
 #[test]
+fn who_goes_on_sending_reaches_whichever_vm_has_the_port() {
+    test(|| {
+        let world = world();
+        let networks = open("udp-again");
+        create(&networks, &["blue"]);
+        // One socket all the time: to the kernel it is one connection.
+        let socket = world.place.run(|| {
+            let socket = UdpSocket::bind((WORLD4, 5000)).unwrap();
+            socket.set_read_timeout(Some(SOON)).unwrap();
+            socket.connect((HOST4, 5353)).unwrap();
+            socket
+        });
+        let ask = || {
+            socket.send(b"who").unwrap();
+            let mut buffer = [0; 64];
+            let heard = socket.recv(&mut buffer).map(|len| buffer[..len].to_vec());
+            heard.map_err(|error| error.kind())
+        };
+        assert_eq!(ask(), Err(std::io::ErrorKind::ConnectionRefused));
+        let a = guest(&networks, "a", "blue", &["5353:53/udp"]);
+        assert_eq!(ask(), Ok(b"a".to_vec()));
+        networks.release("a").unwrap();
+        let _b = guest(&networks, "b", "blue", &["5353:53/udp"]);
+        assert_eq!(ask(), Ok(b"b".to_vec()));
+        drop(a);
+    });
+}
+
+#[test]
 fn a_free_port_is_chosen_and_kept() {
     test(|| {
         let networks = open("free");

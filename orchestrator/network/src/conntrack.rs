@@ -1,0 +1,124 @@
+//! Connections that the kernel remembers, and is made to forget.
+//!
+//! A connection keeps the translation it began with. One to a VM that is gone would go on being sent to its address, which another may have by then;
+//! datagrams that came to a port before it was published would never reach the VM that publishes it. So both are forgotten when
+//! a VM comes or goes: the next packet begins anew, by the rules of now.
+
+use std::net::IpAddr;
+
+use netlink_bindings::conntrack::{self, IterableTupleAttrs, Nfgenmsg};
+use netlink_socket2::{NetlinkSocket, ReplyError};
+
+use crate::error::SystemError;
+use crate::net::Lease;
+use crate::nft::send;
+use crate::port::Protocol;
+
+/// `NFNL_SUBSYS_CTNETLINK` and `IPCTNL_MSG_CT_DELETE`.
+const DELETE: u16 = 1 << 8 | 2;
+/// `NLM_F_REQUEST` and `NLM_F_ACK`.
+const FLAGS: u16 = 1 | 4;
+/// `CTA_TUPLE_ORIG`, nested.
+const TUPLE: u16 = 1 | 1 << 15;
+
+/// Forgets what a VM that is gone had to do with.
+pub(crate) fn forget_vm(lease: &Lease) -> Result<(), SystemError> {
+    let own = [IpAddr::V4(lease.ipv4), IpAddr::V6(lease.ipv6)];
+    forget(|connection| own.contains(&connection.from) || own.contains(&connection.answers))
+}
+
+/// Forgets the datagrams that came to a VM's ports before they were its.
+pub(crate) fn forget_ports(lease: &Lease) -> Result<(), SystemError> {
+    let udp = lease
+        .ports
+        .iter()
+        .filter(|port| port.protocol == Protocol::Udp);
+    let ports: Vec<u16> = udp.map(|port| port.host.get()).collect();
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let udp = Protocol::Udp.number();
+    forget(|connection| connection.protocol == udp && ports.contains(&connection.to_port))
+}
+
+/// What is looked at of a connection.
+struct Connection {
+    protocol: u8,
+    /// Who began it.
+    from: IpAddr,
+    /// At which port it was aimed.
+    to_port: u16,
+    /// Who answers.
+    answers: IpAddr,
+}
+
+fn forget(which: impl Fn(&Connection) -> bool) -> Result<(), SystemError> {
+    let mut messages = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let family = u8::try_from(family).unwrap_or_default();
+        let found =
+            find(family, &which).map_err(SystemError::of("list the connections of this host"))?;
+        for tuple in found {
+            message(&mut messages, family, &tuple);
+        }
+    }
+    if messages.is_empty() {
+        return Ok(());
+    }
+    match send::messages(&messages) {
+        // One that ended by itself meanwhile is forgotten as well.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        done => done.map_err(SystemError::of("forget connections")),
+    }
+}
+
+/// The tuples by which the connections of a family are known.
+fn find(family: u8, which: &impl Fn(&Connection) -> bool) -> Result<Vec<Vec<u8>>, ReplyError> {
+    let mut socket = NetlinkSocket::new();
+    let request = conntrack::Request::new().op_get_dump(&Nfgenmsg {
+        nfgen_family: family,
+        ..Nfgenmsg::default()
+    });
+    let mut reply = socket.request(&request)?;
+    let mut found = Vec::new();
+    while let Some((_, attributes)) = reply.recv().transpose()? {
+        let (orig, answer) = (attributes.get_tuple_orig()?, attributes.get_tuple_reply()?);
+        let bytes = orig.get_buf().to_vec();
+        if read(&orig, &answer).is_some_and(|connection| which(&connection)) {
+            found.push(bytes);
+        }
+    }
+    Ok(found)
+}
+
+fn read(orig: &IterableTupleAttrs<'_>, answer: &IterableTupleAttrs<'_>) -> Option<Connection> {
+    let source = |tuple: &IterableTupleAttrs<'_>| {
+        let ip = tuple.get_tuple_ip().ok()?;
+        let ipv4 = ip.get_ip_v4_src().map(IpAddr::V4);
+        ipv4.or_else(|_| ip.get_ip_v6_src().map(IpAddr::V6)).ok()
+    };
+    let protocol = orig.get_tuple_proto().ok()?;
+    Some(Connection {
+        protocol: protocol.get_proto_num().ok()?,
+        from: source(orig)?,
+        // Not all protocols have ports.
+        to_port: protocol.get_proto_dst_port().unwrap_or_default(),
+        answers: source(answer)?,
+    })
+}
+
+/// Appends the message that has one connection forgotten.
+fn message(to: &mut Vec<u8>, family: u8, tuple: &[u8]) {
+    let attribute = tuple.len() + 4;
+    let len = 16 + 4 + attribute.next_multiple_of(4);
+    to.extend(u32::try_from(len).unwrap_or_default().to_ne_bytes());
+    to.extend(DELETE.to_ne_bytes());
+    to.extend(FLAGS.to_ne_bytes());
+    // Number and sender, of which nobody asks.
+    to.extend([0; 8]);
+    to.extend([family, 0, 0, 0]);
+    to.extend(u16::try_from(attribute).unwrap_or_default().to_ne_bytes());
+    to.extend(TUPLE.to_ne_bytes());
+    to.extend(tuple);
+    to.resize(to.len().next_multiple_of(4), 0);
+}
