@@ -70,6 +70,19 @@ impl Monitor for Fake {
         Ok(())
     }
 
+    fn limit_net(
+        &mut self,
+        id: &str,
+        receive: LimitChange,
+        transmit: LimitChange,
+    ) -> Result<(), Refusal> {
+        self.call("limit_net", &RUNNING_OR_PAUSED)?;
+        for change in [receive, transmit] {
+            self.limits.push((id.to_owned(), change));
+        }
+        Ok(())
+    }
+
     fn balloon(&self) -> Option<spec::Balloon> {
         self.balloon
     }

@@ -105,6 +105,18 @@ pub trait Monitor {
     /// [`Refusal`], where there is no such disk.
     fn limit_disk(&mut self, id: &str, change: LimitChange) -> Result<(), Refusal>;
 
+    /// Changes the rate limits of the network device with this name: of what the guest receives, and of what it sends. Called
+    /// from [`State::Running`] and [`State::Paused`].
+    ///
+    /// # Errors
+    /// [`Refusal`], where there is no such device.
+    fn limit_net(
+        &mut self,
+        id: &str,
+        receive: LimitChange,
+        transmit: LimitChange,
+    ) -> Result<(), Refusal>;
+
     /// The balloon as it is now, if there is one. Called only while [`Monitor::state`] is `Some`.
     fn balloon(&self) -> Option<spec::Balloon>;
 

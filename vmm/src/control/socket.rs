@@ -1,4 +1,4 @@
-//! The socket that the API listens on: made at a path, or handed over open.
+//! Sockets that are listened on, the API's and a guest's: made at a path, or handed over open.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,7 +19,7 @@ pub enum SocketError {
     #[error("{0:?} exists and is not a socket")]
     NotSocket(PathBuf),
     /// The kernel refused.
-    #[error("cannot listen at the API socket {path:?}: {source}")]
+    #[error("cannot listen at {path:?}: {source}")]
     Bind {
         /// The path.
         path: PathBuf,
@@ -76,6 +76,18 @@ impl Socket {
                 Ok(_) => return Err(SocketError::InUse(path.to_owned())),
             },
         }
+        Self::bind_new(path)
+    }
+
+    /// Listens at `path`, where nothing is.
+    ///
+    /// # Errors
+    /// [`SocketError::Bind`].
+    pub fn bind_new(path: &Path) -> Result<Self, SocketError> {
+        let failed = |source| SocketError::Bind {
+            path: path.to_owned(),
+            source,
+        };
         let listener = UnixListener::bind(path).map_err(failed)?;
         let mut socket = Self::try_from(OwnedFd::from(listener))?;
         let there = std::fs::symlink_metadata(path).map_err(failed)?;
@@ -85,6 +97,14 @@ impl Socket {
             inode: there.ino(),
         });
         Ok(socket)
+    }
+
+    /// Another descriptor of the same socket; the file stays with this one.
+    ///
+    /// # Errors
+    /// Where there is no descriptor left.
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        self.listener.try_clone()
     }
 }
 

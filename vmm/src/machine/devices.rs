@@ -84,6 +84,7 @@ pub(super) struct Devices {
     words: Vec<abi::cmdline::Device>,
     keyboard: Arc<I8042>,
     disks: Vec<(spec::DeviceId, Arc<Transport<Block>>)>,
+    nets: Vec<(spec::DeviceId, Arc<Transport<Net>>)>,
     balloon: Option<Arc<Transport<Balloon>>>,
 }
 
@@ -145,7 +146,9 @@ impl Devices {
             let block = Block::new(disk, memory.clone(), Arc::clone(meter))?;
             disks.push((id, builder.virtio(block)?));
         }
+        let mut nets = vec![];
         for net in wanted.nets {
+            let id = net.id;
             let link = Tap::new(net.tap)?;
             let settings = net::Settings {
                 mac: net.mac,
@@ -155,7 +158,7 @@ impl Devices {
             };
             let net = Net::new(Box::new(link), settings, Arc::clone(meter))
                 .map_err(|e| DevicesError::Make("a network device", e))?;
-            builder.virtio(net)?;
+            nets.push((id, builder.virtio(net)?));
         }
         if let Some(vsock) = wanted.vsock {
             let vsock = Vsock::new(vsock, Arc::clone(meter))
@@ -189,6 +192,7 @@ impl Devices {
             words: builder.words,
             keyboard,
             disks,
+            nets,
             balloon,
         };
         Ok((devices, builder.ports, builder.mmio))
@@ -215,6 +219,12 @@ impl Devices {
         disks
             .find(|(i, _)| i.as_str() == id)
             .map(|(_, disk)| &**disk)
+    }
+
+    /// The network device with this name.
+    pub(super) fn net(&self, id: &str) -> Option<&Transport<Net>> {
+        let mut nets = self.nets.iter();
+        nets.find(|(i, _)| i.as_str() == id).map(|(_, net)| &**net)
     }
 
     /// The memory balloon.

@@ -54,6 +54,7 @@ use crate::spec;
 use crate::virtio::balloon::Balloon;
 use crate::virtio::block::Block;
 use crate::virtio::mmio::Transport;
+use crate::virtio::net::Net;
 use devices::{Devices, DevicesError, Wanted};
 use end::End;
 use gate::{Gate, Order};
@@ -259,6 +260,12 @@ impl Machine {
     #[must_use]
     pub fn disk(&self, id: &str) -> Option<&Transport<Block>> {
         self.devices.disk(id)
+    }
+
+    /// The network device with this name.
+    #[must_use]
+    pub fn net(&self, id: &str) -> Option<&Transport<Net>> {
+        self.devices.net(id)
     }
 
     /// The memory balloon.

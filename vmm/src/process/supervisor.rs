@@ -222,6 +222,23 @@ impl Monitor for Supervisor {
         Ok(())
     }
 
+    fn limit_net(
+        &mut self,
+        id: &str,
+        receive: LimitChange,
+        transmit: LimitChange,
+    ) -> Result<(), Refusal> {
+        let net = self
+            .machine()?
+            .net(id)
+            .ok_or("there is no such network interface")?;
+        net.call(|net| net.limit(receive, transmit));
+        // What the old limits held back.
+        net.ring_later(0);
+        net.ring_later(1);
+        Ok(())
+    }
+
     fn balloon(&self) -> Option<spec::Balloon> {
         let balloon = self.machine.as_ref()?.balloon()?;
         Some(balloon.call(|balloon| balloon.described()))

@@ -249,11 +249,21 @@ pub(super) fn nets(wire: Vec<wire::Net>, table: &mut Descriptors) -> Result<Vec<
 }
 
 impl Vsock {
-    pub(super) fn check(wire: wire::Vsock, table: &mut Descriptors) -> Result<Self, SpecError> {
+    /// Whether a guest can have this context id.
+    ///
+    /// # Errors
+    /// [`DeviceError::Cid`].
+    pub fn check_cid(cid: u32) -> Result<(), DeviceError> {
         // 0 to 2 and the last one are not guests' (linux/vm_sockets.h).
-        if !(3..u32::MAX).contains(&wire.cid) {
-            return Err(DeviceError::Cid(wire.cid).into());
+        if (3..u32::MAX).contains(&cid) {
+            Ok(())
+        } else {
+            Err(DeviceError::Cid(cid))
         }
+    }
+
+    pub(super) fn check(wire: wire::Vsock, table: &mut Descriptors) -> Result<Self, SpecError> {
+        Self::check_cid(wire.cid)?;
         Ok(Self {
             cid: wire.cid,
             listener: table.take("vsock.listener", wire.listener)?,
@@ -266,14 +276,23 @@ impl Vsock {
 }
 
 impl VsockOut {
-    fn check(wire: wire::VsockOut, table: &mut Descriptors) -> Result<Self, SpecError> {
-        let valid = (1..=MAX_PREFIX).contains(&wire.prefix.len())
-            && !wire.prefix.bytes().any(|b| b == b'/' || b == 0);
-        if !valid {
-            return Err(
-                DeviceError::Prefix(wire.prefix.chars().take(MAX_PREFIX + 1).collect()).into(),
-            );
+    /// Whether sockets' names can begin like this.
+    ///
+    /// # Errors
+    /// [`DeviceError::Prefix`].
+    pub fn check_prefix(prefix: &str) -> Result<(), DeviceError> {
+        let valid = (1..=MAX_PREFIX).contains(&prefix.len())
+            && !prefix.bytes().any(|b| b == b'/' || b == 0);
+        if valid {
+            Ok(())
+        } else {
+            let cut = prefix.chars().take(MAX_PREFIX + 1).collect();
+            Err(DeviceError::Prefix(cut))
         }
+    }
+
+    fn check(wire: wire::VsockOut, table: &mut Descriptors) -> Result<Self, SpecError> {
+        Self::check_prefix(&wire.prefix)?;
         Ok(Self {
             dir: table.take("vsock.out.dir", wire.dir)?,
             prefix: wire.prefix,

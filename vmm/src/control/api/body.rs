@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use super::balloon::{Balloon, BalloonUpdate, StatisticsUpdate, StatisticsView};
 pub(super) use super::drive::{Drive, DriveUpdate};
+pub(super) use super::interface::{Interface, InterfaceUpdate};
+pub(super) use super::vsock::Vsock;
 use crate::control::log::Level;
 
 /// `PUT /machine-config`.
@@ -168,8 +170,8 @@ pub(super) struct ConfigView<'a> {
     pub(super) machine_config: MachineView,
     pub(super) metrics: Option<&'a Metrics>,
     pub(super) mmds_config: Option<()>,
-    pub(super) network_interfaces: [(); 0],
-    pub(super) vsock: Option<()>,
+    pub(super) network_interfaces: Vec<&'a Interface>,
+    pub(super) vsock: Option<&'a Vsock>,
     pub(super) entropy: Option<Entropy>,
     pub(super) serial: Option<Serial>,
     pub(super) pmem: [(); 0],
@@ -196,11 +198,10 @@ pub(in crate::control) struct ConfigFile {
     #[serde(default)]
     mmds_config: Absent,
     #[serde(default)]
-    network_interfaces: Absent,
+    pub(super) network_interfaces: Vec<Interface>,
     #[serde(default)]
     pmem: Absent,
-    #[serde(default)]
-    vsock: Absent,
+    pub(super) vsock: Option<Vsock>,
 }
 
 impl ConfigFile {
@@ -210,9 +211,7 @@ impl ConfigFile {
             ("cpu-config", &self.cpu_config),
             ("memory-hotplug", &self.memory_hotplug),
             ("mmds-config", &self.mmds_config),
-            ("network-interfaces", &self.network_interfaces),
             ("pmem", &self.pmem),
-            ("vsock", &self.vsock),
         ]
         .into_iter()
         .find_map(|(name, section)| section.says_something().then_some(name))

@@ -82,10 +82,14 @@ impl Api {
             file.serial.map(Section::Serial),
             file.entropy.map(Section::Entropy),
             file.balloon.map(Section::Balloon),
+            file.vsock.map(Section::Vsock),
         ];
         let drives = file.drives.into_iter();
         let drives = drives.map(|drive| Section::Drive(None, drive));
-        for section in sections.into_iter().flatten().chain(drives) {
+        let interfaces = file.network_interfaces.into_iter();
+        let interfaces = interfaces.map(|interface| Section::Interface(None, interface));
+        let devices = drives.chain(interfaces);
+        for section in sections.into_iter().flatten().chain(devices) {
             self.configure(section)?;
         }
         self.start(monitor)

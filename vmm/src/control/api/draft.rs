@@ -6,9 +6,12 @@ use std::path::PathBuf;
 
 use rustix::fs::{FileType, fstat};
 
-use super::body;
 use super::drive::Drives;
+use super::interface::Interfaces;
+use super::{body, vsock};
 use crate::backend::file::BackingError;
+use crate::backend::tap::TapError;
+use crate::control::SocketError;
 use crate::control::files::{self, FileError};
 use crate::spec::{self, CommandLine, DeviceError, MemorySize, ValueError, VcpuCount, VmId};
 
@@ -52,6 +55,21 @@ pub enum ConfigureError {
     /// Not a partition's name.
     #[error("partuuid {0:?} is not hexadecimal digits and '-'")]
     PartUuid(String),
+    /// No tap.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// One tap for two devices.
+    #[error("tap {0:?} is another interface's already")]
+    TapTwice(String),
+    /// One address for two devices.
+    #[error("The MAC address is already in use: {0}")]
+    MacTwice(String),
+    /// No socket to listen at.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Descriptors ran out.
+    #[error("a descriptor cannot be copied: {0}")]
+    Copy(io::Error),
     /// Metrics, a second time.
     #[error("the metrics have a file already")]
     MetricsTwice,
@@ -79,6 +97,8 @@ pub(super) struct Draft {
     serial: Option<(PathBuf, OwnedFd)>,
     entropy: bool,
     pub(super) drives: Drives,
+    pub(super) interfaces: Interfaces,
+    vsock: Option<vsock::Entry>,
     balloon: Option<spec::Balloon>,
     pub(super) logger: Option<body::Logger>,
     pub(super) metrics: Option<body::Metrics>,
@@ -102,6 +122,8 @@ impl Draft {
             serial: None,
             entropy: false,
             drives: Drives::default(),
+            interfaces: Interfaces::default(),
+            vsock: None,
             balloon: None,
             logger: None,
             metrics: None,
@@ -121,6 +143,8 @@ impl Draft {
             serial: None,
             entropy: vm.entropy,
             drives: Drives::default(),
+            interfaces: Interfaces::default(),
+            vsock: None,
             balloon: vm.balloon,
             logger: None,
             metrics: None,
@@ -175,6 +199,19 @@ impl Draft {
             return Err(ConfigureError::NotSupported("free_page_hinting".to_owned()));
         }
         self.balloon = Some(put.into());
+        Ok(())
+    }
+
+    pub(super) fn put_vsock(&mut self, put: body::Vsock) -> Result<(), ConfigureError> {
+        // Its own socket is in nobody's way.
+        if self
+            .vsock
+            .as_ref()
+            .is_some_and(|old| old.path() == put.path())
+        {
+            self.vsock = None;
+        }
+        self.vsock = Some(vsock::Entry::new(put)?);
         Ok(())
     }
 
@@ -234,8 +271,8 @@ impl Draft {
             }),
             entropy: self.entropy,
             disks: self.drives.disks()?,
-            nets: vec![],
-            vsock: None,
+            nets: self.interfaces.nets()?,
+            vsock: self.vsock.as_ref().map(vsock::Entry::vsock).transpose()?,
             balloon: self.balloon,
             deadline: None,
             control: None,
@@ -266,8 +303,8 @@ impl Draft {
             machine_config: self.machine_view(),
             metrics: self.metrics.as_ref(),
             mmds_config: None,
-            network_interfaces: [],
-            vsock: None,
+            network_interfaces: self.interfaces.bodies(),
+            vsock: self.vsock.as_ref().map(vsock::Entry::body),
             entropy: self.entropy.then_some(body::Entropy { rate_limiter: None }),
             serial: self.serial.as_ref().map(|(path, _)| body::Serial {
                 serial_out_path: Some(path.clone()),

@@ -146,7 +146,8 @@ impl Drives {
     }
 }
 
-fn same_id(path: &str, body: &str) -> Result<(), ConfigureError> {
+/// Checks that path and body name one device.
+pub(super) fn same_id(path: &str, body: &str) -> Result<(), ConfigureError> {
     if path == body {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `GET /`, `/version`, `/machine-config`, `/vm/config`, `/balloon` | answered | answered |
 //! | `PUT` of the configuration, `InstanceStart` | done | refused |
-//! | `PATCH /vm`, `/drives/{id}`, `/balloon`, `SendCtrlAltDel`, `FlushMetrics` | refused | done |
+//! | `PATCH /vm`, `/drives/{id}`, `/network-interfaces/{id}`, `/balloon`, `SendCtrlAltDel`, `FlushMetrics` | refused | done |
 //!
 //! Words that a tool may look for are Firecracker's, letter for letter; all else is this house's.
 
@@ -13,8 +13,10 @@ pub(super) mod body;
 mod config_file;
 mod draft;
 mod drive;
+mod interface;
 mod limit;
 mod route;
+mod vsock;
 
 use std::io;
 
@@ -93,6 +95,12 @@ pub enum ApiError {
     /// A drive that cannot be.
     #[error("Drive config error: {0}")]
     Drive(ConfigureError),
+    /// A network device that cannot be.
+    #[error("Network config error: {0}")]
+    Network(ConfigureError),
+    /// A socket device that cannot be.
+    #[error("Vsock config error: {0}")]
+    Vsock(ConfigureError),
     /// A balloon that cannot be.
     #[error("Balloon config error: {0}")]
     Balloon(ConfigureError),
@@ -212,6 +220,12 @@ impl Api {
                 let limited = monitor.limit_disk(&id, change);
                 limited.map_err(ApiError::Monitor)?;
             }
+            Action::PatchInterface(id, update) => {
+                let (receive, transmit) = update.check(&id).map_err(ApiError::Network)?;
+                running_or_paused(monitor)?;
+                let limited = monitor.limit_net(&id, receive, transmit);
+                limited.map_err(ApiError::Monitor)?;
+            }
             Action::ReadBalloon => return self.read_balloon(monitor),
             Action::PatchBalloon(update) => {
                 running_or_paused(monitor)?;
@@ -269,6 +283,12 @@ impl Api {
                 let drives = &mut self.draft.drives;
                 drives.put(id.as_deref(), put).map_err(ApiError::Drive)
             }
+            Section::Interface(id, put) => {
+                let interfaces = &mut self.draft.interfaces;
+                let put = interfaces.put(id.as_deref(), put);
+                put.map_err(ApiError::Network)
+            }
+            Section::Vsock(put) => self.draft.put_vsock(put).map_err(ApiError::Vsock),
             Section::Balloon(put) => self.draft.put_balloon(put).map_err(ApiError::Balloon),
         }
     }

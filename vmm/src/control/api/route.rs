@@ -22,6 +22,8 @@ pub(super) enum Action {
     Resume,
     /// Changes a drive, by its name.
     PatchDrive(String, body::DriveUpdate),
+    /// Changes a network device, by its name.
+    PatchInterface(String, body::InterfaceUpdate),
     ReadBalloon,
     PatchBalloon(body::BalloonUpdate),
     ReadStatistics,
@@ -40,19 +42,20 @@ pub(super) enum Section {
     /// A drive, with the name in its path.
     Drive(Option<String>, body::Drive),
     Balloon(body::Balloon),
+    /// A network device, with the name in its path.
+    Interface(Option<String>, body::Interface),
+    Vsock(body::Vsock),
 }
 
 /// What Firecracker has and this version does not: a path's or a file's first word, and what it stands for.
-const ABSENT: [(&str, &str); 9] = [
+const ABSENT: [(&str, &str); 7] = [
     ("cpu-config", "CPU templates"),
     ("hotplug", "memory hotplug"),
     ("memory-hotplug", "memory hotplug"),
     ("mmds", "metadata service"),
     ("mmds-config", "metadata service"),
-    ("network-interfaces", "network devices"),
     ("pmem", "pmem devices"),
     ("snapshot", "snapshots"),
-    ("vsock", "vsock device"),
 ];
 
 /// What a first word stands for that this version does not have.
@@ -116,11 +119,20 @@ impl Action {
             (Method::Patch, "balloon") => Self::PatchBalloon(json(body)?),
             (Method::Get, "balloon/statistics") => Self::ReadStatistics,
             (Method::Patch, "balloon/statistics") => Self::PatchStatistics(json(body)?),
-            (method, path) => match (method, path.strip_prefix("drives/")) {
-                (Method::Put, Some(id)) => {
+            (Method::Put, "vsock") => Self::Configure(Section::Vsock(json(body)?)),
+            (method, path) => match (method, path.split_once('/')) {
+                (Method::Put, Some(("drives", id))) => {
                     Self::Configure(Section::Drive(Some(id.to_owned()), json(body)?))
                 }
-                (Method::Patch, Some(id)) => Self::PatchDrive(id.to_owned(), json(body)?),
+                (Method::Patch, Some(("drives", id))) => {
+                    Self::PatchDrive(id.to_owned(), json(body)?)
+                }
+                (Method::Put, Some(("network-interfaces", id))) => {
+                    Self::Configure(Section::Interface(Some(id.to_owned()), json(body)?))
+                }
+                (Method::Patch, Some(("network-interfaces", id))) => {
+                    Self::PatchInterface(id.to_owned(), json(body)?)
+                }
                 _ => return Err(unknown(request)),
             },
         })

@@ -375,8 +375,6 @@ fn a_wrong_path_is_refused_when_it_arrives() {
 fn devices_of_later_versions_are_refused_by_name() {
     let mut bench = bench();
     for (method, path, what) in [
-        ("PATCH", "/network-interfaces/eth0", "network devices"),
-        ("PUT", "/vsock", "vsock device"),
         ("PUT", "/snapshot/create", "snapshots"),
         ("PUT", "/mmds/config", "metadata service"),
         ("PUT", "/hotplug/memory", "memory hotplug"),
@@ -547,7 +545,7 @@ fn a_configuration_file_is_refused_by_its_name_and_section() {
             with("pmem", json!([{"id": "a"}])),
             r#""pmem": this version of Shoal has no pmem devices"#,
         ),
-        (with("vsock", json!({})), "vsock"),
+        (with("vsock", json!({})), "guest_cid"),
         (
             with(
                 "machine-config",

@@ -1,4 +1,4 @@
-//! Drives and the balloon.
+//! Drives, networks, sockets and the balloon.
 
 use crate::rate::LimitChange;
 use crate::spec::{IoEngine, TokenBucket};
@@ -243,4 +243,100 @@ fn a_configuration_file_has_drives_and_a_balloon() {
     std::fs::write(&path, view.to_string()).unwrap();
     again.api.start_from(&path, &mut again.monitor).unwrap();
     assert_eq!(again.monitor.vm.take().unwrap().disks.len(), 1);
+}
+
+#[test]
+fn a_socket_device_listens_where_it_was_put_and_leaves_nothing() {
+    let mut bench = bench();
+    let path = bench.path("v.sock");
+    let body = json!({"guest_cid": 7, "uds_path": path});
+    bench.put("/vsock", &body);
+    // Put again, it takes its own place.
+    bench.put("/vsock", &body);
+    assert_eq!(bench.get("/vm/config")["vsock"], body);
+    bench.start();
+    let vsock = bench.monitor.vm.take().unwrap().vsock.unwrap();
+    assert_eq!(vsock.cid, 7);
+    assert_eq!(vsock.out.as_ref().unwrap().prefix, "v.sock");
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let late = bench.fault("PUT", "/vsock", &body.to_string());
+    assert!(late.contains("after starting"), "{late}");
+    let Bench { api, dir, .. } = bench;
+    drop(api);
+    assert!(!path.exists());
+    drop(dir);
+}
+
+#[test]
+fn a_socket_device_that_cannot_be_is_refused_when_it_arrives() {
+    let mut bench = bench();
+    let taken = bench.path("taken");
+    std::fs::write(&taken, "mine").unwrap();
+    let good = bench.path("good");
+    let put = |cid: u32, path: &PathBuf| json!({"guest_cid": cid, "uds_path": path}).to_string();
+    for (body, words) in [
+        (put(7, &taken), "Address already in use"),
+        (put(7, &bench.path("none/x")), "No such file"),
+        (put(2, &good), "not 2"),
+        (put(7, &PathBuf::from("/")), "cannot begin a socket's name"),
+        (put(7, &bench.path(&"x".repeat(90))), "cannot begin"),
+    ] {
+        let fault = bench.fault("PUT", "/vsock", &body);
+        assert!(fault.starts_with("Vsock config error: "), "{fault}");
+        assert!(fault.contains(words), "{body}: {fault}");
+    }
+    assert_eq!(std::fs::read(&taken).unwrap(), b"mine");
+    assert!(!good.exists());
+}
+
+#[test]
+fn an_interface_that_cannot_be_is_refused_when_it_arrives() {
+    let mut bench = bench();
+    let put = |tap: &str, mac: &str| {
+        json!({"iface_id": "eth0", "host_dev_name": tap, "guest_mac": mac}).to_string()
+    };
+    let mac = "02:00:00:00:00:01";
+    for (path, body, words) in [
+        (
+            "eth0",
+            put("shoal-nowhere", mac),
+            r#"has the name "shoal-nowhere""#,
+        ),
+        ("eth0", put("no/tap", mac), r#""no/tap" is not"#),
+        (
+            "eth0",
+            put("tap0", "01:00:00:00:00:01"),
+            "01:00:00:00:00:01",
+        ),
+        (
+            "eth1",
+            put("tap0", mac),
+            "does not match the id from the body",
+        ),
+    ] {
+        let fault = bench.fault("PUT", &format!("/network-interfaces/{path}"), &body);
+        assert!(fault.starts_with("Network config error: "), "{fault}");
+        assert!(fault.contains(words), "{body}: {fault}");
+    }
+}
+
+#[test]
+fn a_running_interfaces_limits_change_each_by_itself() {
+    let mut bench = bench();
+    let patch = r#"{"iface_id":"e","tx_rate_limiter":{"ops":{"size":3,"refill_time":50}}}"#;
+    let early = bench.fault("PATCH", "/network-interfaces/e", patch);
+    assert!(early.contains("before starting"), "{early}");
+    bench.start();
+    assert_eq!(bench.ask("PATCH", "/network-interfaces/e", patch).0, 204);
+    let ops = LimitChange {
+        bandwidth: None,
+        ops: Some(Some(bucket(3, 0, 50))),
+    };
+    let limits = [
+        ("e".to_owned(), LimitChange::default()),
+        ("e".to_owned(), ops),
+    ];
+    assert_eq!(bench.monitor.limits, limits);
+    let other = bench.fault("PATCH", "/network-interfaces/f", patch);
+    assert!(other.contains("does not match"), "{other}");
 }
