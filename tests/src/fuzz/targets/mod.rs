@@ -5,15 +5,17 @@ mod block;
 mod cmdline;
 mod elf;
 mod http;
+mod net;
 mod spec;
 mod virtqueue;
+mod vsock;
 
 use anyhow::{Context, Result};
 
 use super::Target;
 
 /// Every target.
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 9] = [
     cmdline::TARGET,
     spec::TARGET,
     http::TARGET,
@@ -21,6 +23,8 @@ pub const ALL: [Target; 7] = [
     virtqueue::TARGET,
     block::TARGET,
     balloon::TARGET,
+    net::TARGET,
+    vsock::TARGET,
 ];
 
 /// The target with this name.

@@ -10,6 +10,7 @@ use vm_memory::{FileOffset, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::MEMORY;
+use super::peers::{self, Peers, Wire};
 use crate::backend::console::Output;
 use crate::backend::input::{Room, Taker};
 use crate::device::{Device, Lifecycle};
@@ -22,6 +23,8 @@ use crate::virtio::block::Block;
 use crate::virtio::console::Console;
 use crate::virtio::entropy::Entropy;
 use crate::virtio::mmio::Transport;
+use crate::virtio::net::{Net, Settings};
+use crate::virtio::vsock::Vsock;
 
 /// Sectors of a disk.
 const SECTORS: u64 = 64;
@@ -46,6 +49,8 @@ pub(super) struct Subject {
     pub(super) honest: Honest,
     /// Somebody on the host who types.
     pub(super) taker: Option<Arc<dyn Taker>>,
+    /// Somebody on the host who sends and receives.
+    pub(super) peers: Option<Peers>,
 }
 
 /// A chain, and what is counted once it was served.
@@ -97,6 +102,7 @@ impl Maker {
             queues: 2,
             honest,
             taker: Some(transport),
+            peers: None,
         })
     }
 
@@ -150,6 +156,41 @@ impl Maker {
         self.subject(balloon, honest)
     }
 
+    pub(super) fn net(&self) -> io::Result<Subject> {
+        let (wire, outside) = Wire::new()?;
+        let net = Net::new(Box::new(wire), Settings::default(), self.meter())?;
+        let honest = Honest {
+            queue: 1,
+            out: &[0; 60],
+            filled: 0,
+            counter: Counter::NetSent,
+            adds: 1,
+        };
+        let mut subject = self.subject(net, honest)?;
+        subject.peers = Some(Peers::outside(outside));
+        Ok(subject)
+    }
+
+    pub(super) fn vsock(&self) -> io::Result<Subject> {
+        let (listener, peers) = Peers::at_a_listener()?;
+        let wanted = spec::Vsock {
+            cid: peers::CID,
+            listener,
+            out: Some(peers.out()?),
+        };
+        let vsock = Vsock::new(wanted, self.meter())?;
+        let honest = Honest {
+            queue: 1,
+            out: &peers::DATA,
+            filled: 0,
+            counter: Counter::VsockSent,
+            adds: peers::DATA_BYTES,
+        };
+        let mut subject = self.subject(vsock, honest)?;
+        subject.peers = Some(peers);
+        Ok(subject)
+    }
+
     fn subject<D: VirtioDevice + 'static>(&self, device: D, honest: Honest) -> io::Result<Subject> {
         let queues = device.queue_sizes().len();
         Ok(Subject {
@@ -157,6 +198,7 @@ impl Maker {
             queues,
             honest,
             taker: None,
+            peers: None,
         })
     }
 

@@ -12,9 +12,12 @@
 //!         3 queue head flags address length next    write a descriptor and make it available
 //!         4 offset length                read
 //!         5 queue kind sector length flags    make a chain available as a disk's driver does
+//!         6 queue length writable operation ports flags count    send a packet or a frame, or offer room for one
+//!         7 what which length            somebody on the host does something
 //! ```
 
 mod devices;
+mod peers;
 
 use std::io;
 use std::sync::Arc;
@@ -75,6 +78,22 @@ impl Hostile {
         Self::of(|maker| Ok(vec![maker.balloon()?]))
     }
 
+    /// A network device.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn net() -> io::Result<Self> {
+        Self::of(|maker| Ok(vec![maker.net()?]))
+    }
+
+    /// A socket device, with host programs that come, talk, listen and leave.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn vsock() -> io::Result<Self> {
+        Self::of(|maker| Ok(vec![maker.vsock()?]))
+    }
+
     fn of(make: impl FnOnce(&Maker) -> io::Result<Vec<Subject>>) -> io::Result<Self> {
         let maker = Maker::new()?;
         Ok(Self {
@@ -100,6 +119,9 @@ impl Hostile {
         while !input.0.is_empty() {
             self.step(subject, &mut input);
         }
+        if let Some(peers) = &subject.peers {
+            peers.leave();
+        }
         if let Some(taker) = &subject.taker
             && taker.room() > 0
         {
@@ -115,7 +137,7 @@ impl Hostile {
     fn step(&self, subject: &Subject, input: &mut Input<'_>) {
         let device = &*subject.device;
         let queues = subject.queues as u8;
-        match input.byte() % 6 {
+        match input.byte() % 8 {
             0 => {
                 let register = u64::from(input.byte()) * 4;
                 device.write(register, &input.word().to_le_bytes());
@@ -141,13 +163,20 @@ impl Hostile {
                 let (offset, length) = (u64::from(input.half()), usize::from(input.byte() % 9));
                 device.read(offset, &mut data[..=length]);
             }
-            _ => {
+            5 => {
                 let queue = u64::from(input.byte() % queues);
                 let mut header = [0; 16];
                 header[0] = input.byte();
                 header[8..10].copy_from_slice(&input.half().to_le_bytes());
                 let (length, flags) = (u32::from(input.half()), u16::from(input.byte() % 4));
                 self.request(queue, &header, length, flags);
+            }
+            6 => self.packet(queues, input),
+            _ => {
+                let (what, which, length) = (input.byte(), input.byte(), input.half());
+                if let Some(peers) = &subject.peers {
+                    peers.act(what, usize::from(which), usize::from(length));
+                }
             }
         }
     }
@@ -160,6 +189,29 @@ impl Hostile {
         self.describe(queue, 1, at + 16, length, flags | 1, 2);
         self.describe(queue, 2, at + 15, 1, 2, 0);
         self.make_available(queue, 0);
+    }
+
+    /// A chain with a packet's header of the socket device, which is a frame to others, or with room for one.
+    fn packet(&self, queues: u8, input: &mut Input<'_>) {
+        let queue = u64::from(input.byte() % queues);
+        let (length, writable) = (u32::from(input.half()), u16::from(input.byte() & 1));
+        let mut header = [0; 44];
+        (header[0], header[8], header[28]) = (peers::CID as u8, 2, 1);
+        header[24..26].copy_from_slice(&(length as u16).to_le_bytes());
+        header[30] = input.byte();
+        // Few ports, so that packets find their connections.
+        let ports = input.byte();
+        (header[16], header[20]) = (ports & 15, ports >> 4);
+        // Connections to the guest have host ports from here on.
+        header[23] = (input.byte() & 1) << 6;
+        (header[32], header[37], header[40]) = (input.byte(), input.byte(), input.byte());
+        let at = queue * QUEUE + BUFFER;
+        if writable == 0 {
+            let _ = self.memory.write(&header, GuestAddress(at));
+        }
+        self.describe(queue, 4, at, 44, writable << 1 | 1, 5);
+        self.describe(queue, 5, at + 0x100, length, writable << 1, 0);
+        self.make_available(queue, 4);
     }
 
     fn honest(&self, device: &dyn Driven, asked: &Honest) {
@@ -301,8 +353,35 @@ mod tests {
         assert_eq!(hostile.meter.read().counter(Counter::DriverErrors), 1);
     }
 
-    fn all() -> [Hostile; 3] {
-        [Hostile::new(), Hostile::block(), Hostile::balloon()].map(Result::unwrap)
+    fn all() -> [Hostile; 5] {
+        [
+            Hostile::new(),
+            Hostile::block(),
+            Hostile::balloon(),
+            Hostile::net(),
+            Hostile::vsock(),
+        ]
+        .map(Result::unwrap)
+    }
+
+    /// Steps of a program that is about packets and frames.
+    fn packets() -> impl Strategy<Value = Vec<u8>> {
+        let packet = (0..3_u8, 0..3000_u16, 0..2_u8, 0..9_u8, any::<[u8; 5]>()).prop_map(
+            |(queue, length, writable, operation, rest)| {
+                let [low, high] = length.to_le_bytes();
+                let mut step = vec![6, queue, low, high, writable, operation];
+                step.extend(rest);
+                step
+            },
+        );
+        let act = (0..8_u8, 0..4_u8, any::<[u8; 2]>())
+            .prop_map(|(what, which, [low, high])| vec![7, what, which, low, high]);
+        let ring = (0..3_u8).prop_map(|queue| vec![2, queue]);
+        let steps = prop_oneof![3 => packet, 2 => act, 3 => ring];
+        proptest::collection::vec(steps, 1..60).prop_map(|steps| {
+            let steps = steps.concat();
+            [&[0, 0][..], &steps].concat()
+        })
     }
 
     proptest! {
@@ -324,6 +403,12 @@ mod tests {
                 input.extend([2, queue]);
             }
             all().iter().for_each(|hostile| hostile.drive(&input));
+        }
+
+        #[test]
+        fn no_packets_break_a_net_or_a_socket_device(input in packets()) {
+            Hostile::net().unwrap().drive(&input);
+            Hostile::vsock().unwrap().drive(&input);
         }
 
         #[test]

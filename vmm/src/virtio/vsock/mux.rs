@@ -110,6 +110,7 @@ impl Mux {
             }
         }
         self.resets.clear();
+        self.next_port = FIRST_PORT;
         // Who comes now waits in the listener's backlog.
         self.sockets.listen(false);
     }
