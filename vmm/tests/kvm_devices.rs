@@ -117,20 +117,49 @@ fn every_processor_can_be_started() {
 
 #[test]
 fn an_instruction_that_cannot_be_done_is_named() {
-    // fwait, which ring-0 emulation cannot do; elsewhere it does nothing.
-    let ended = Vm::code(&exit_7_after(&[0x9B])).run();
+    // popcnt eax, eax, which ring-0 emulation cannot do.
+    let ended = Vm::code(&exit_7_after(&[0xF3, 0x0F, 0xB8, 0xC0])).run();
     match ended.outcome.cause {
         Cause::Exit => assert_eq!(ended.outcome.status, 7),
         cause => {
             assert_eq!(cause, Cause::Unsupported);
             let detail = &ended.outcome.detail;
             assert!(
-                detail.starts_with("rip 0x100000, ring 0, bytes 9b b0 07"),
+                detail.starts_with("rip 0x100000, ring 0, bytes f3 0f b8 c0 b0 07"),
                 "{detail}"
             );
             assert!(detail.contains("ring 0 is emulated"), "{detail}");
         }
     }
+}
+
+#[test]
+fn instructions_that_emulation_lacks_are_finished() {
+    // fwait
+    let ended = Vm::code(&exit_7_after(&[0x9B])).run();
+    assert_eq!(ended.outcome, Outcome::exit(7));
+
+    // int3, with tables to come to a handler by, which looks whether it comes from behind it.
+    let at = |offset: u32| (0x10_0000 + offset).to_le_bytes();
+    let mut code = vec![];
+    code.extend([&[0x0F, 0x01, 0x15][..], &at(36)].concat()); // lgdt [36]
+    code.extend([&[0x0F, 0x01, 0x1D][..], &at(42)].concat()); // lidt [42]
+    code.extend([0xBC, 0x00, 0x90, 0, 0]); // mov esp, 0x9000
+    code.extend([0xCC, 0xEB, 0xFE]); // int3; 20: jmp $
+    code.push(0x58); // 22: pop eax
+    code.extend([&[0x3D][..], &at(20)].concat()); // cmp eax, 20
+    code.extend([0x75, 0xFE]); // jne $
+    code = exit_7_after(&code);
+    code.resize(36, 0x90);
+    code.extend([&[0x17, 0][..], &at(48)].concat()); // 36: GDT at 48
+    code.extend([&[0x1F, 0][..], &at(72)].concat()); // 42: IDT at 72
+    for descriptor in [0, 0x00CF_9B00_0000_FFFF_u64, 0x00CF_9300_0000_FFFF] {
+        code.extend(descriptor.to_le_bytes());
+    }
+    code.extend([0; 24]);
+    code.extend([22, 0, 8, 0, 0, 0x8E, 0x10, 0]); // #BP: an interrupt gate to 22
+    let ended = Vm::code(&code).run();
+    assert_eq!(ended.outcome, Outcome::exit(7));
 }
 
 #[test]
