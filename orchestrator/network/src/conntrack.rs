@@ -16,6 +16,8 @@ use crate::port::Protocol;
 
 /// `NFNL_SUBSYS_CTNETLINK` and `IPCTNL_MSG_CT_DELETE`.
 const DELETE: u16 = 1 << 8 | 2;
+/// Connections forgotten in one write: there must be room for as many answers.
+const AT_ONCE: usize = 1000;
 /// `NLM_F_REQUEST` and `NLM_F_ACK`.
 const FLAGS: u16 = 1 | 4;
 /// `CTA_TUPLE_ORIG`, nested.
@@ -53,23 +55,23 @@ struct Connection {
 }
 
 fn forget(which: impl Fn(&Connection) -> bool) -> Result<(), SystemError> {
-    let mut messages = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let family = u8::try_from(family).unwrap_or_default();
-        let found =
-            find(family, &which).map_err(SystemError::of("list the connections of this host"))?;
-        for tuple in found {
-            message(&mut messages, family, &tuple);
+        let found = find(family, &which);
+        let found = found.map_err(SystemError::of("list the connections of this host"))?;
+        for part in found.chunks(AT_ONCE) {
+            let mut messages = Vec::new();
+            for tuple in part {
+                message(&mut messages, family, tuple);
+            }
+            match send::messages(&messages) {
+                // One that ended by itself meanwhile is forgotten as well.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                done => done.map_err(SystemError::of("forget connections"))?,
+            }
         }
     }
-    if messages.is_empty() {
-        return Ok(());
-    }
-    match send::messages(&messages) {
-        // One that ended by itself meanwhile is forgotten as well.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        done => done.map_err(SystemError::of("forget connections")),
-    }
+    Ok(())
 }
 
 /// The tuples by which the connections of a family are known.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 
 use super::place::test;
 use super::world::{
-    HOST4, HOST6, NEVER, SOON, WORLD4, call, create, guest, lease, open, words, world,
+    HOST4, HOST6, NEVER, SOON, WORLD4, call, create, guest, lease, open, traces, words, world,
 };
 
 const LOOPBACK4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -179,14 +179,15 @@ fn a_free_port_is_chosen_and_kept() {
 }
 
 #[test]
-fn a_thousand_connections_pass_and_each_gets_its_answer() {
+fn thousands_of_connections_pass_and_are_forgotten_with_their_vm() {
     test(|| {
         let _world = world();
         let networks = open("many");
         create(&networks, &["blue"]);
-        let _a = guest(&networks, "a", "blue", &["8080:80"]);
+        let before = traces();
+        let a = guest(&networks, "a", "blue", &["8080:80"]);
         for to in [LOOPBACK4, HOST4.into()] {
-            for i in 0..500 {
+            for i in 0..1500 {
                 assert_eq!(
                     words(call((to, 8080).into(), SOON)).0,
                     "a",
@@ -194,5 +195,8 @@ fn a_thousand_connections_pass_and_each_gets_its_answer() {
                 );
             }
         }
+        networks.release("a").unwrap();
+        assert_eq!(traces(), before);
+        drop(a);
     });
 }
