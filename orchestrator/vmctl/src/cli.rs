@@ -19,10 +19,12 @@ Exit status:
   0    it worked
   1    it did not: one line on the standard error says why
   2    the command line is wrong
-  run, and create --wait, pass the guest's own status on (above 255 as 255). Where there is none:
+  run, attach, exec, and create --wait, pass the program's own status on (above 255 as 255; 128 + N where
+  signal N ended it). Where there is none:
   124  the VM's time was over (--timeout)
   125  vmctl failed, not the VM
-  126  the VM broke: a triple fault, a halt for ever, a monitor that failed
+  126  the VM broke: a triple fault, a halt for ever, a monitor that failed; exec: the program cannot be run
+  127  exec: the program is not there
   137  the VM was stopped or killed from outside";
 
 /// Boots microVMs in milliseconds and looks after them.
@@ -54,8 +56,16 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Create a VM, start it and print its id
     Create(command::create::Args),
-    /// Create a VM and stay with it: its console, and its exit status
+    /// Create a VM and stay with it: its output, and its exit status
     Run(command::run::Args),
+    /// Run a program in a VM, beside its main one
+    Exec(command::exec::Args),
+    /// Return to a VM's main program
+    Attach(command::attach::Args),
+    /// Show a VM's console and type into it
+    Console(command::console::Args),
+    /// Copy files into a VM or out of it
+    Cp(command::cp::Args),
     /// List VMs
     #[command(visible_alias = "ls")]
     Ps(command::ps::Args),
@@ -63,9 +73,24 @@ pub(crate) enum Command {
     Logs(command::logs::Args),
     /// Show all there is to know of a VM
     Inspect(command::inspect::Args),
+    /// Show where a VM's published ports are on this host
+    Port(command::port::Args),
+    /// Show what VMs use
+    Stats(command::stats::Args),
+    /// Show the processes of a VM
+    Top(command::top::Args),
+    /// Start VMs again that have ended
+    Start(command::start::Args),
+    /// Stop VMs and start them again
+    Restart(command::restart::Args),
+    /// Make VMs stand still
+    Pause(command::pause::Args),
+    /// Let VMs go on that stand still
+    #[command(visible_alias = "resume")]
+    Unpause(command::pause::Args),
     /// Ask VMs to end, and end them after a deadline
     Stop(command::stop::Args),
-    /// End VMs at once
+    /// End VMs at once, or send their programs a signal
     Kill(command::kill::Args),
     /// Remove VMs that have ended
     Rm(command::rm::Args),
@@ -74,6 +99,12 @@ pub(crate) enum Command {
     /// What VMs boot
     #[command(subcommand, visible_alias = "images")]
     Image(command::image::Command),
+    /// What joins VMs with one another and with the world
+    #[command(subcommand, visible_alias = "networks")]
+    Network(command::network::Command),
+    /// Disks that outlive VMs
+    #[command(subcommand, visible_alias = "volumes")]
+    Volume(command::volume::Command),
     /// Write the beginnings of a program of your own
     New(command::new::Args),
     /// Say what this host can do, what is missing and how to mend it
@@ -90,7 +121,8 @@ impl Command {
     /// The exit status for a failure that is vmctl's own.
     pub(crate) fn own_failure(&self) -> u8 {
         match self {
-            Self::Run(_) => FAILED_BESIDE_GUEST,
+            Self::Run(args) if args.passes_status_on() => FAILED_BESIDE_GUEST,
+            Self::Exec(_) | Self::Attach(_) => FAILED_BESIDE_GUEST,
             Self::Create(args) if args.passes_status_on() => FAILED_BESIDE_GUEST,
             _ => FAILED,
         }
@@ -101,11 +133,14 @@ impl Cli {
     /// Carries the command out; the answer is the exit status.
     pub(crate) fn run(self) -> Result<u8> {
         // One thread: a command waits, and does little else.
-        tokio::runtime::Builder::new_current_thread()
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .context("cannot start")?
-            .block_on(self.dispatch())
+            .context("cannot start")?;
+        let code = runtime.block_on(self.dispatch());
+        // Not its ordinary end, which waits for the thread that waits for the terminal's next line.
+        runtime.shutdown_background();
+        code
     }
 
     async fn dispatch(self) -> Result<u8> {
@@ -115,6 +150,19 @@ impl Cli {
         match self.command {
             Command::Create(args) => command::create::run(context, args).await,
             Command::Run(args) => command::run::run(context, args).await,
+            Command::Exec(args) => command::exec::run(context, args).await,
+            Command::Attach(args) => command::attach::run(context, args).await,
+            Command::Console(args) => command::console::run(context, args).await,
+            Command::Cp(args) => command::cp::run(context, args).await,
+            Command::Port(args) => command::port::run(context, args).await,
+            Command::Stats(args) => command::stats::run(context, args).await,
+            Command::Top(args) => command::top::run(context, args).await,
+            Command::Start(args) => command::start::run(context, args).await,
+            Command::Restart(args) => command::restart::run(context, args).await,
+            Command::Pause(args) => command::pause::pause(context, args).await,
+            Command::Unpause(args) => command::pause::unpause(context, args).await,
+            Command::Network(command) => command.run(context).await,
+            Command::Volume(command) => command.run(context).await,
             Command::Ps(args) => command::ps::run(context, args).await,
             Command::Logs(args) => command::logs::run(context, args).await,
             Command::Inspect(args) => command::inspect::run(context, args).await,

@@ -10,7 +10,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 
 fn request(line: &str) -> api::CreateVm {
     match parse(line).unwrap().command {
-        Command::Create(args) => args.description.typed(args.rm),
+        Command::Create(args) => args.description.typed(args.rm).unwrap(),
         other => panic!("{other:?}"),
     }
 }
@@ -44,6 +44,75 @@ fn every_option_reaches_the_daemon() {
 }
 
 #[test]
+fn all_that_a_linux_guest_takes_reaches_the_daemon() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "A=file\nB=file\n").unwrap();
+    let asked = request(&format!(
+        "create -it -p 8080:80 -p 127.0.0.1::53/udp -e A=line --env-file {} -v data:/var/lib:ro --network front \
+         --network back --hostname web -u www-data:www-data -w /srv --entrypoint /bin/init --restart on-failure:3 \
+         --stop-signal SIGQUIT --stop-timeout 500ms --disk 2G --health-http 80/ok --health-interval 5s \
+         --health-retries 2 --own-init debian -x",
+        file.path().display()
+    ));
+    let mut health = api::HealthProbe::new(api::Probe::Http {
+        port: 80,
+        path: "/ok".into(),
+    });
+    (health.interval_ms, health.retries) = (5000, 2);
+    let expected = api::CreateVm {
+        args: vec!["-x".into()],
+        env: [("A".into(), "line".into()), ("B".into(), "file".into())].into(),
+        tty: true,
+        stdin_open: true,
+        ports: vec![
+            "8080:80".parse().unwrap(),
+            "127.0.0.1::53/udp".parse().unwrap(),
+        ],
+        volumes: vec!["data:/var/lib:ro".parse().unwrap()],
+        networks: Some(vec!["front".into(), "back".into()]),
+        hostname: Some("web".into()),
+        user: Some("www-data:www-data".into()),
+        workdir: Some("/srv".into()),
+        entrypoint: Some(vec!["/bin/init".into()]),
+        restart: "on-failure:3".parse().unwrap(),
+        stop_signal: Some("SIGQUIT".into()),
+        stop_timeout_ms: Some(500),
+        disk_mib: Some(2048),
+        health: Some(health),
+        init: api::Init::Image,
+        ..api::CreateVm::new("debian")
+    };
+    assert_eq!(asked, expected);
+    let shell = request("create --health-cmd true --restart unless-stopped debian").health;
+    let command = ["/bin/sh", "-c", "true"].map(String::from).into();
+    assert_eq!(shell.unwrap().probe, api::Probe::Exec { command });
+    let line = ["vmctl", "create", "--entrypoint", "", "debian", "ls"];
+    match Cli::try_parse_from(line).unwrap().command {
+        Command::Create(args) => {
+            let asked = args.description.typed(false).unwrap();
+            assert_eq!(asked.entrypoint, Some(vec![]));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_follows_a_vm_is_the_programs() {
+    for line in [
+        "exec -it web sh -c true",
+        "exec web ls -i",
+        "exec -d -e A=1 web sleep 9",
+    ] {
+        assert!(
+            matches!(parse(line).unwrap().command, Command::Exec(_)),
+            "{line}"
+        );
+    }
+    let both = parse("exec -d -i web sh").unwrap_err();
+    assert_eq!(both.kind(), ErrorKind::ArgumentConflict);
+}
+
+#[test]
 fn what_follows_the_image_is_the_programs() {
     let asked = request("create hello --wait --memory 4G -- -x");
     assert_eq!(asked.args, ["--wait", "--memory", "4G", "--", "-x"]);
@@ -66,6 +135,9 @@ fn options_for_all_commands_stand_anywhere_before_the_image() {
 fn failures_of_our_own_are_told_from_the_guests() {
     for (line, status) in [
         ("run hello", 125),
+        ("run -d hello", 1),
+        ("exec web true", 125),
+        ("attach web", 125),
         ("create --wait hello", 125),
         ("create --wait=exit hello", 125),
         ("create hello", 1),
@@ -84,6 +156,16 @@ fn a_wrong_line_is_refused_with_its_value() {
         ("create --timeout 0s hello", "0s"),
         ("create --env =x hello", "=x"),
         ("create --wait=never hello", "never"),
+        ("create -p 1:2:3 hello", "1:2:3"),
+        ("create -v /host:/d hello", "/host:/d"),
+        ("create --restart sometimes hello", "sometimes"),
+        ("create --stop-signal NOPE hello", "NOPE"),
+        ("create --health-http x hello", "x"),
+        ("create --disk lots hello", "lots"),
+        ("run --detach-keys ctrl hello", "ctrl"),
+        ("kill -s 99 web", "99"),
+        ("cp web: .", "web:"),
+        ("port web 80:80", "80:80"),
         ("frobnicate", "frobnicate"),
         ("-o yaml ps", "yaml"),
     ] {
@@ -91,7 +173,19 @@ fn a_wrong_line_is_refused_with_its_value() {
         assert_eq!(error.exit_code(), 2, "{line}");
         assert!(error.to_string().contains(value), "{line}: {error}");
     }
-    for line in ["create", "stop", "rm -f", "image rm", "image add"] {
+    for line in [
+        "create",
+        "stop",
+        "rm -f",
+        "image rm",
+        "image add",
+        "exec web",
+        "cp a",
+        "network rm",
+        "volume create",
+        "create --health-interval 5s hello",
+        "image pull --user me x",
+    ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
 }
@@ -123,4 +217,28 @@ fn help_and_version_are_no_errors() {
         ErrorKind::DisplayVersion
     );
     assert_eq!(parse("run --help").unwrap_err().exit_code(), 0);
+}
+
+#[test]
+fn the_page_for_users_has_every_command_and_no_other() {
+    let page = include_str!("../../../docs/vmctl.md");
+    let mut said: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `vmctl ")?.split_once('`'))
+        .map(|(command, _)| command)
+        .collect();
+    said.sort_unstable();
+    let root = Cli::command();
+    let mut there = Vec::new();
+    for command in root.get_subcommands() {
+        let below: Vec<_> = command.get_subcommands().collect();
+        if below.is_empty() {
+            there.push(command.get_name().to_owned());
+        }
+        for below in below {
+            there.push(format!("{} {}", command.get_name(), below.get_name()));
+        }
+    }
+    there.sort_unstable();
+    assert_eq!(said, there);
 }

@@ -2,19 +2,26 @@
 //!
 //! A command is one file in [`command`]: its arguments (clap) and what it does with the daemon's answers. What people
 //! read is made by pure functions in [`render`] from the API's types; `-o json` prints those types as they are.
+//! What is done inside a Linux guest is a session of frames ([`session`]) or a tar archive ([`copy`]).
 //! [`daemon`] finds the host's `vmd`, and starts it where there is none.
 
 mod cli;
 mod command;
+mod console;
 mod context;
+mod copy;
 mod daemon;
 mod doctor;
+mod ending;
 mod guest_status;
+mod making;
 mod output;
 mod place;
 mod progress;
 mod project;
 mod render;
+mod session;
+mod terminal;
 mod units;
 
 use std::process::ExitCode;

@@ -97,7 +97,12 @@ pub(crate) fn reader_is_gone(error: &Error) -> bool {
 
 /// An error and what it comes from, on one line.
 pub(crate) fn one_line(error: &Error) -> String {
-    format!("{error:#}").replace('\n', " ")
+    printable(&format!("{error:#}").replace('\n', " "))
+}
+
+/// Words of a guest's, a registry's or a file's, without what a terminal would obey.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{FFFD}")
 }
 
 /// Whether words are coloured.

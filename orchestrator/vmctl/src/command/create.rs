@@ -4,7 +4,7 @@ use anyhow::Result;
 use api::{Until, VmState};
 use clap::ValueEnum;
 
-use super::description::Description;
+use super::description::{self, Description};
 use crate::context::Context;
 use crate::guest_status::exit_status;
 use crate::progress;
@@ -12,7 +12,8 @@ use crate::progress;
 /// Create a VM, start it and print its id.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Wait until the VM runs, or until it exits; then its status is passed on
+    /// Wait until the VM runs, a Linux guest's program runs (ready), its health probe succeeds, or it exits; then its status is
+    /// passed on
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "running")]
     wait: Option<Wait>,
 
@@ -29,6 +30,10 @@ pub(crate) struct Args {
 enum Wait {
     /// It runs.
     Running,
+    /// Its program runs.
+    Ready,
+    /// Its health probe succeeds.
+    Healthy,
     /// It has ended.
     Exit,
 }
@@ -47,7 +52,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
     let remove_it = args.rm && args.wait.is_some();
     let auto_remove = args.rm && !remove_it;
     let request = args.description.request(context, &client, auto_remove);
-    let vm = client.create(&request.await?).await?;
+    let vm = description::create(context, &client, &request.await?).await?;
     let id = |vm: &api::Vm| format!("{}\n", vm.id);
     let Some(wait) = args.wait else {
         context.output.result(&vm, || id(&vm))?;
@@ -59,6 +64,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
     }
     let (until, what) = match wait {
         Wait::Running => (Until::Running, "to run"),
+        Wait::Ready => (Until::Ready, "to be ready"),
+        Wait::Healthy => (Until::Healthy, "to be healthy"),
         Wait::Exit => (Until::Ended, "to end"),
     };
     let bar = progress::waiting(&format!("waiting for {} {what}", vm.name));

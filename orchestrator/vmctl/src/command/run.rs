@@ -2,49 +2,95 @@
 
 use std::io::IsTerminal;
 
-use anyhow::Result;
-use api::client::Bytestream;
-use api::{Client, ClientError, LogsQuery, StopVm, Until, Vm, VmState};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::io::ReaderStream;
+use anyhow::{Result, bail};
+use api::{Client, CreateVm, GuestKind, StopVm, Until, Vm, VmState};
 
-use super::description::Description;
+use super::attach::{self, How, Left};
+use super::description::{self, Description};
 use crate::context::Context;
+use crate::ending::EndSignals;
 use crate::guest_status::exit_status;
-use crate::output::{one_line, print_bytes};
+use crate::session::Keys;
+use crate::{console, progress, terminal};
 
-/// Create a VM and stay with it: its console comes to the standard output (with -o json to the standard error), its
-/// exit status becomes vmctl's. Ctrl-C stops it, a second one kills it.
+/// Signals that are the program's while vmctl stays with it; the others end it.
+const PASSED_ON: [libc::c_int; 2] = [libc::SIGUSR1, libc::SIGUSR2];
+
+/// Create a VM and stay with it: its output comes to the standard output (with -o json to the standard error), its
+/// exit status becomes vmctl's. Ctrl-C stops it, a second one kills it; with -it all keys are the program's, and
+/// ctrl-p ctrl-q leaves it running.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Pass the standard input to the VM's console
+    /// Do not stay with it: print its id
     #[arg(short, long)]
-    interactive: bool,
+    detach: bool,
 
     /// Remove the VM once it has ended
     #[arg(long)]
     rm: bool,
 
+    /// Keys that leave the VM running, where it has a terminal [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<Keys>,
+
     #[command(flatten)]
     description: Description,
 }
 
+impl Args {
+    /// Whether the exit status is the guest's.
+    pub(crate) fn passes_status_on(&self) -> bool {
+        !self.detach
+    }
+}
+
 /// Runs it.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
+    if args.detach {
+        let client = context.client().await?;
+        let request = args.description.request(context, &client, args.rm).await?;
+        let vm = description::create(context, &client, &request).await?;
+        context.output.result(&vm, || format!("{}\n", vm.id))?;
+        return Ok(0);
+    }
+    let (input, tty) = (args.description.interactive, args.description.tty);
+    if input && tty && !terminal::is_typed() {
+        bail!(NO_TERMINAL);
+    }
     // Before there is a VM: from here on, none is left behind by a Ctrl-C.
     let mut asked_to_end = EndSignals::new()?;
     let client = context.client().await?;
     // Removed here and not by the daemon, which would do it before the last of its console was read.
-    let request = args.description.request(context, &client, false).await?;
-    let vm = client.create(&request).await?;
-    let attached = attach(context, &client, &vm, args.interactive, &mut asked_to_end).await;
+    let mut request = args.description.request(context, &client, false).await?;
+    if request.stdin_open && is_library_os(&client, &request).await {
+        // It has its console, and no other input.
+        request.stdin_open = false;
+    }
+    let vm = description::create(context, &client, &request).await?;
+    let keys = args.detach_keys.unwrap_or_default();
+    let ending = end_when_asked(context, &client, &vm, &mut asked_to_end);
+    let stayed = match vm.kind {
+        GuestKind::Libos => console::stay(context, &client, &vm, input, ending)
+            .await
+            .map(Some),
+        GuestKind::Linux => with_program(context, &client, &vm, input, keys, ending).await,
+    };
+    if let Ok(None) = stayed {
+        let left = format!(
+            "{} goes on: `vmctl attach {}` returns to it",
+            vm.name, vm.name
+        );
+        let kept = format!("{left}; it is not removed when it ends");
+        context.output.note(if args.rm { &kept } else { &left });
+        return Ok(0);
+    }
     if args.rm {
         // The daemon that was there at first may be gone, and the VM is not.
         let removed = context.client().await?.remove(&vm.id, true).await;
         // Why it could not be stayed with comes first.
-        attached.as_ref().map_or(Ok(()), |_| removed)?;
+        stayed.as_ref().map_or(Ok(()), |_| removed)?;
     }
-    let vm = attached?;
+    let vm = stayed?.unwrap_or(vm);
     if context.output.is_json() {
         context.output.result(&vm, String::new)?;
     }
@@ -58,78 +104,63 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
     Ok(exit_status(&vm))
 }
 
-/// Stays with the VM until it has ended.
-async fn attach(
+/// What is said where a terminal is asked for and there is none.
+pub(crate) const NO_TERMINAL: &str =
+    "the standard input is no terminal: leave out -t to pass it on as it is";
+
+/// Whether the image is a program on the library OS; one that is not there is none.
+async fn is_library_os(client: &Client, request: &CreateVm) -> bool {
+    let image = client.image(&request.image).await;
+    image.is_ok_and(|image| image.kind != "linux")
+}
+
+/// Stays with a Linux guest's main program; nothing comes back where the user left it running.
+async fn with_program(
     context: &Context,
     client: &Client,
     vm: &Vm,
-    interactive: bool,
-    asked_to_end: &mut EndSignals,
-) -> Result<Vm> {
-    let mut console = follow(client, vm, None).await?;
-    let mut input = std::pin::pin!(pass_input(client, vm, interactive));
-    let mut input_open = true;
-    let mut ending = std::pin::pin!(end_when_asked(context, client, vm, asked_to_end));
-    loop {
-        tokio::select! {
-            // What the console has said is shown before anything else is done.
-            biased;
-            more = show(context, &mut console) => match more {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) if is_lost(&error) => {
-                    context.output.note(&format!(
-                        "the daemon was gone; what {} said meanwhile is in `vmctl logs {}`",
-                        vm.name, vm.id
-                    ));
-                    console = follow(&context.client().await?, vm, Some(0)).await?;
-                }
-                Err(error) => return Err(error),
-            },
-            ended = &mut ending => ended?,
-            () = &mut input, if input_open => input_open = false,
+    input: bool,
+    keys: Keys,
+    ending: impl Future<Output = Result<()>>,
+) -> Result<Option<Vm>> {
+    let staying = async {
+        let bar = progress::waiting(&format!("waiting for {} to boot", vm.name));
+        let wait = context.wait(&vm.id, Until::Ready);
+        let booted = progress::shown(&context.output, &bar, wait).await?;
+        if booted.state.is_ended() {
+            return Ok(Left::Missed);
         }
-    }
-    context.wait(&vm.id, Until::Ended).await
-}
-
-/// Follows the console: from its beginning, or after the last `tail` lines.
-async fn follow(client: &Client, vm: &Vm, tail: Option<u64>) -> Result<Bytestream> {
-    let query = LogsQuery { follow: true, tail };
-    Ok(client.logs(&vm.id, query).await?)
-}
-
-/// Whether the daemon went away, which ends no VM.
-fn is_lost(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(ClientError::Broken(_)))
-}
-
-/// Shows what came of the console; says whether more may come.
-async fn show(context: &Context, console: &mut Bytestream) -> Result<bool> {
-    let Some(bytes) = console.next().await? else {
-        return Ok(false);
+        let how = How {
+            backlog: true,
+            input,
+            keys,
+            // In raw mode signals are vmctl's own.
+            signals: match attach::is_raw(vm, input) {
+                true => &[],
+                false => &PASSED_ON,
+            },
+        };
+        attach::stay(context, vm, how).await
     };
-    if context.output.is_json() {
-        use std::io::Write;
-        std::io::stderr().write_all(&bytes)?;
-    } else {
-        print_bytes(&bytes)?;
+    let left = tokio::select! {
+        left = staying => left?,
+        ended = ending => {
+            ended?;
+            Left::Gone
+        }
+    };
+    match left {
+        Left::Detached => return Ok(None),
+        Left::Missed => {
+            context.wait(&vm.id, Until::Ended).await?;
+            console::show_all(context, client, vm).await?;
+        }
+        Left::Ended(_) | Left::Gone | Left::Signal(_) => {}
     }
-    Ok(true)
+    context.wait(&vm.id, Until::Ended).await.map(Some)
 }
 
-async fn pass_input(client: &Client, vm: &Vm, interactive: bool) {
-    if !interactive {
-        return;
-    }
-    let input = ReaderStream::new(tokio::io::stdin());
-    if let Err(error) = client.console(&vm.id, input).await {
-        let error = one_line(&error.into());
-        eprintln!("vmctl: input no longer reaches {}: {error}", vm.name);
-    }
-}
-
-/// Stops the VM at the first signal, and kills it at the second; returns never, because the console's end is the end.
+/// Stops the VM at the first signal, and kills it at the second; returns never, because the VM's end is the end.
 async fn end_when_asked(
     context: &Context,
     client: &Client,
@@ -147,29 +178,4 @@ async fn end_when_asked(
         () = signals.next() => drop(client.kill(&vm.id).await?),
     }
     std::future::pending().await
-}
-
-/// The signals by which a user ends a command.
-struct EndSignals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-}
-
-impl EndSignals {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-    }
 }

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use api::Image;
+use api::{Image, ImageConfig, Recipe};
 use comfy_table::{Cell, Row};
 use jiff::Timestamp;
 
-use crate::output::Style;
+use crate::output::{Style, printable};
 use crate::units::{age, bytes};
 
 /// A table as `docker image ls` prints it: a line a name.
@@ -60,10 +60,48 @@ pub(crate) fn page(image: &Image, now: Timestamp, style: Style) -> String {
             format!("more than {}  ({least} bytes)", bytes(least)),
         ));
     }
+    if let Some(config) = &image.config {
+        rows.extend(configured(config));
+    }
     for (what, value) in rows {
         let _ = writeln!(page, "  {} {value}", style.dim(&format!("{what:<11}")));
     }
     page
+}
+
+/// What a Linux image runs, and how; what it leaves open is left out.
+fn configured(config: &ImageConfig) -> Vec<(&'static str, String)> {
+    let words = |words: &[String]| match words {
+        [] => String::new(),
+        words => format!("{words:?}"),
+    };
+    let mut rows = vec![
+        ("entrypoint", words(&config.entrypoint)),
+        ("command", words(&config.cmd)),
+        ("user", config.user.clone()),
+        ("directory", config.workdir.clone()),
+        ("ports", config.ports.join(", ")),
+        ("volumes", config.volumes.join(", ")),
+        ("stops by", config.stop_signal.clone()),
+    ];
+    let variables = config.env.iter();
+    rows.extend(variables.map(|(k, v)| ("variable", format!("{k}={v}"))));
+    rows.retain(|(_, value)| !value.is_empty());
+    // An image is somebody else's work.
+    rows.into_iter()
+        .map(|(what, value)| (what, printable(&value)))
+        .collect()
+}
+
+/// A line a recipe.
+pub(crate) fn recipes(recipes: &[Recipe], style: Style) -> String {
+    let rows = recipes.iter().map(|recipe| {
+        Row::from(vec![
+            Cell::new(&recipe.name),
+            Cell::new(&recipe.description),
+        ])
+    });
+    style.table(&["NAME", "DESCRIPTION"], rows)
 }
 
 /// As much of a digest as people need.

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use api::{Metrics, Vm};
+use api::{LinuxVm, Metrics, Vm};
 use jiff::Timestamp;
 
-use super::vms;
-use crate::output::Style;
-use crate::units::{age, bytes, short_time};
+use super::{ports, vms};
+use crate::output::{Style, printable};
+use crate::units::{age, bytes, mebibytes, short_time};
 
 /// All there is to know of a VM.
 pub(crate) fn page(vm: &Vm, now: Timestamp, style: Style) -> String {
@@ -25,6 +25,9 @@ pub(crate) fn page(vm: &Vm, now: Timestamp, style: Style) -> String {
     rows.extend(vm.env.iter().map(|(k, v)| ("variable", format!("{k}={v}"))));
     rows.push(("vcpus", vm.vcpus.to_string()));
     rows.push(("memory", format!("{} MiB", vm.memory_mib)));
+    if let Some(linux) = &vm.linux {
+        rows.extend(of_linux(linux));
+    }
     if let Some(ms) = vm.timeout_ms {
         rows.push(("time limit", short_time(Duration::from_millis(ms))));
     }
@@ -47,6 +50,40 @@ pub(crate) fn page(vm: &Vm, now: Timestamp, style: Style) -> String {
         page += &measured(metrics, style);
     }
     page
+}
+
+/// What only a Linux guest has.
+fn of_linux(linux: &LinuxVm) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("command", format!("{:?}", linux.command)),
+        ("user", linux.user.clone()),
+        ("directory", linux.workdir.clone()),
+        ("host name", linux.hostname.clone()),
+        ("disk", mebibytes(linux.disk_mib)),
+    ];
+    for address in &linux.addresses {
+        let (ipv4, ipv6) = (address.ipv4, address.ipv6);
+        rows.push((
+            "network",
+            format!("{}  {ipv4}  {ipv6}  {}", address.network, address.mac),
+        ));
+    }
+    rows.extend(linux.ports.iter().map(|p| ("port", ports::line(p))));
+    rows.extend(linux.volumes.iter().map(|v| ("volume", v.to_string())));
+    if linux.restarts > 0 {
+        rows.push(("restarts", linux.restarts.to_string()));
+    }
+    let message = linux.agent_message.iter().map(|m| format!(": {m}"));
+    rows.push((
+        "agent",
+        format!("{}{}", linux.agent, message.collect::<String>()),
+    ));
+    rows.extend(linux.health.map(|health| ("health", health.to_string())));
+    rows.retain(|(_, value)| !value.is_empty());
+    // An agent is the guest's, and an image is somebody else's work.
+    rows.into_iter()
+        .map(|(what, value)| (what, printable(&value)))
+        .collect()
 }
 
 fn measured(metrics: &Metrics, style: Style) -> String {

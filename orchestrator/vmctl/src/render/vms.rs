@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use api::{Cause, Vm, VmState};
+use api::{AgentState, Cause, Vm, VmState};
 use comfy_table::{Cell, Color, Row};
 use jiff::Timestamp;
 
+use super::ports;
 use crate::output::Style;
 use crate::units::{age, mebibytes, short_time};
 
@@ -15,7 +16,7 @@ const REASON: usize = 60;
 /// A table as `docker ps` prints it.
 pub(crate) fn table(vms: &[Vm], now: Timestamp, style: Style) -> String {
     let header = [
-        "ID", "NAME", "IMAGE", "STATUS", "VCPUS", "MEMORY", "BOOT", "CREATED",
+        "ID", "NAME", "IMAGE", "STATUS", "PORTS", "VCPUS", "MEMORY", "BOOT", "CREATED",
     ];
     style.table(
         &header,
@@ -30,6 +31,10 @@ pub(crate) fn table(vms: &[Vm], now: Timestamp, style: Style) -> String {
                     Some(color) => status.fg(color),
                     None => status,
                 },
+                Cell::new(match &vm.linux {
+                    Some(linux) if !linux.ports.is_empty() => ports::short(&linux.ports),
+                    _ => "-".to_owned(),
+                }),
                 Cell::new(vm.vcpus),
                 Cell::new(mebibytes(vm.memory_mib)),
                 Cell::new(boot),
@@ -55,11 +60,24 @@ pub(crate) fn status(vm: &Vm, now: Timestamp) -> String {
                 None => what,
             }
         }
-        (_, VmState::Running) => match since(vm.started_at) {
-            Some(age) => format!("running {age}"),
-            None => "running".to_owned(),
-        },
+        (_, VmState::Running) => {
+            let age = since(vm.started_at).map(|age| format!(" {age}"));
+            format!("running{}{}", age.unwrap_or_default(), inside(vm))
+        }
         (_, state) => state.to_string(),
+    }
+}
+
+/// What is known of a Linux guest that runs, where it is not simply well.
+fn inside(vm: &Vm) -> String {
+    let Some(linux) = &vm.linux else {
+        return String::new();
+    };
+    match (linux.agent, linux.health) {
+        (AgentState::Connecting | AgentState::Configured, _) => " (booting)".to_owned(),
+        (AgentState::Unresponsive, _) => " (unresponsive)".to_owned(),
+        (_, Some(health)) => format!(" ({health})"),
+        _ => String::new(),
     }
 }
 
