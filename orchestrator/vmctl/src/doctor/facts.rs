@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::process::Command;
 
+use super::linux::LinuxFacts;
 use crate::daemon::{answers, beside};
 use crate::place::Place;
 
@@ -40,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) vmm: Option<PathBuf>,
     /// The daemon's program.
     pub(crate) vmd: Option<PathBuf>,
+    /// What Linux guests find.
+    pub(crate) linux: LinuxFacts,
     /// The daemon.
     pub(crate) daemon: Daemon,
 }
@@ -115,6 +118,7 @@ pub(crate) async fn gather(place: &Place) -> Facts {
         memory_available_mib: memory_available_mib(),
         vmm,
         vmd: beside("vmd").ok(),
+        linux: LinuxFacts::gather(),
         daemon: match answers(&place.socket).await {
             Ok(true) => Daemon::Answers(place.socket.clone()),
             Ok(false) => Daemon::NotRunning(place.socket.clone()),

@@ -3,5 +3,6 @@
 //! [`facts::gather`] looks and decides nothing; [`verdict::judge`] decides and looks at nothing.
 
 pub(crate) mod facts;
+mod linux;
 mod probe;
 pub(crate) mod verdict;

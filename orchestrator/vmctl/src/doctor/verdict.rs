@@ -58,7 +58,9 @@ pub(crate) fn judge(facts: Facts) -> Verdict {
     let mut findings = vec![processor(&facts), kvm(&facts)];
     findings.extend(programs(&facts));
     findings.extend(probed(&facts));
-    findings.extend([memory(&facts), cgroups(&facts), tun(&facts), daemon(&facts)]);
+    findings.extend([memory(&facts), cgroups(&facts), tun(&facts)]);
+    findings.extend(facts.linux.findings());
+    findings.push(daemon(&facts));
     Verdict {
         can_run: findings.iter().all(|f| f.level != Level::Problem),
         findings,

@@ -17,6 +17,7 @@ fn host() -> Facts {
         memory_available_mib: 8192,
         vmm: Some("/opt/shoal/vmm".into()),
         vmd: Some("/opt/shoal/vmd".into()),
+        linux: super::super::linux::tests::good(),
         daemon: Daemon::Answers("/run/vmd.sock".into()),
     }
 }

@@ -1,12 +1,12 @@
 //! What people see.
 
 use api::{
-    BootPhase, Cause, Event, EventKind, Image, ImageBoot, Metrics, Outcome, VcpuTime, Vm, VmRef,
-    VmState,
+    Address, AgentState, BootPhase, Cause, Event, EventKind, HealthState, Image, ImageBoot,
+    LinuxVm, Metrics, Network, Outcome, Stats, VcpuTime, Vm, VmRef, VmState, Volume,
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::{event, images, vm, vms};
+use super::{event, images, networks, ports, stats, vm, vms, volumes};
 use crate::guest_status::exit_status;
 use crate::output::Style;
 
@@ -41,6 +41,41 @@ fn running() -> Vm {
     }
 }
 
+/// The same with what Linux guests have.
+fn linux() -> Vm {
+    let linux = LinuxVm {
+        command: vec!["apache2".into(), "-k".into()],
+        user: "www-data".into(),
+        workdir: "/".into(),
+        hostname: "web".into(),
+        tty: false,
+        stdin_open: false,
+        init: api::Init::Agent,
+        disk_mib: 8192,
+        addresses: vec![Address {
+            network: "default".into(),
+            ipv4: "10.88.0.2".parse().unwrap(),
+            ipv6: "fd00::2".parse().unwrap(),
+            mac: "02:00:00:00:00:01".into(),
+        }],
+        ports: vec!["8080:80".parse().unwrap()],
+        volumes: vec!["data:/var/lib:ro".parse().unwrap()],
+        restart: api::Restart::default(),
+        restarts: 2,
+        stop_signal: "TERM".into(),
+        stop_timeout_ms: 10_000,
+        agent: AgentState::Running,
+        agent_message: Some("a\x1b[2Jb".into()),
+        health_probe: None,
+        health: Some(HealthState::Unhealthy),
+    };
+    Vm {
+        linux: Some(linux),
+        kind: api::GuestKind::Linux,
+        ..running()
+    }
+}
+
 fn ended(cause: Cause, status: u32, state: VmState, message: &str) -> Vm {
     Vm {
         state,
@@ -64,11 +99,12 @@ fn ps_is_a_table_as_dockers() {
         VmState::Failed,
         "triple fault at 0x100000",
     );
-    let text = vms::table(&[running(), failed], at(7000), PLAIN);
+    let text = vms::table(&[running(), failed, linux()], at(7000), PLAIN);
     let expected = "\
-ID             NAME          IMAGE   STATUS                                      VCPUS   MEMORY   BOOT    CREATED
-3f2a9c11d0e4   quiet-otter   hello   running 6s                                  1       64M      4.1ms   7s ago
-3f2a9c11d0e4   quiet-otter   hello   failed: triple fault at 0x100000 5s ago     1       64M      4.1ms   7s ago
+ID             NAME          IMAGE   STATUS                                      PORTS          VCPUS   MEMORY   BOOT    CREATED
+3f2a9c11d0e4   quiet-otter   hello   running 6s                                  -              1       64M      4.1ms   7s ago
+3f2a9c11d0e4   quiet-otter   hello   failed: triple fault at 0x100000 5s ago     -              1       64M      4.1ms   7s ago
+3f2a9c11d0e4   quiet-otter   hello   running 6s (unhealthy)                      8080->80/tcp   1       64M      4.1ms   7s ago
 ";
     assert_eq!(squeeze(&text), squeeze(expected));
     assert_eq!(vms::table(&[], at(0), PLAIN).lines().count(), 1);
@@ -176,6 +212,112 @@ fn a_page_has_the_boot_by_phase() {
         !page.contains("exits_mmio"),
         "what did not happen is not told:\n{page}"
     );
+}
+
+#[test]
+fn a_linux_guests_page_has_its_addresses_and_nothing_that_a_terminal_obeys() {
+    let page = vm::page(&linux(), at(7000), PLAIN);
+    for line in [
+        "  command     [\"apache2\", \"-k\"]",
+        "  disk        8G",
+        "  network     default  10.88.0.2  fd00::2  02:00:00:00:00:01",
+        "  port        80/tcp -> *:8080",
+        "  volume      data:/var/lib:ro",
+        "  restarts    2",
+        "  agent       running: a\u{FFFD}[2Jb",
+        "  health      unhealthy",
+    ] {
+        assert!(
+            page.lines().any(|l| l == line),
+            "{line:?} is not in\n{page}"
+        );
+    }
+    let mut booting = linux();
+    booting.linux.as_mut().unwrap().agent = AgentState::Connecting;
+    assert_eq!(vms::status(&booting, at(7000)), "running 6s (booting)");
+}
+
+#[test]
+fn ports_are_written_as_dockers() {
+    let ports = ["127.0.0.1:53:53/udp", "[::1]:80:80"].map(|p| p.parse().unwrap());
+    assert_eq!(
+        ports::short(&ports),
+        "127.0.0.1:53->53/udp, [::1]:80->80/tcp"
+    );
+    assert_eq!(ports::host(&ports[1]), "[::1]:80");
+}
+
+#[test]
+fn networks_and_volumes_are_lines_and_pages() {
+    let network = Network {
+        name: "front".into(),
+        ipv4: "10.88.1.0/24".into(),
+        ipv6: "fd00:1::/64".into(),
+        bridge: None,
+        vms: vec!["a".into(), "b".into()],
+    };
+    let table = networks::table(std::slice::from_ref(&network), PLAIN);
+    assert_eq!(
+        squeeze(&table)[1],
+        ["front", "10.88.1.0/24", "fd00:1::/64", "-", "2"]
+    );
+    assert!(networks::page(&network, PLAIN).contains("  vms         a, b\n"));
+    let volume = Volume {
+        name: "data".into(),
+        size_mib: 8192,
+        used_bytes: 3 << 19,
+        created_at: at(0),
+        used_by: vec![],
+    };
+    let table = volumes::table(std::slice::from_ref(&volume), at(60_000), PLAIN);
+    assert_eq!(squeeze(&table)[1], ["data", "8G", "1.5 MiB", "-", "1m ago"]);
+    assert!(volumes::page(&volume, at(0), PLAIN).contains("  vms         none\n"));
+}
+
+#[test]
+fn what_a_vm_uses_is_told_by_two_looks() {
+    let look = |cpu_ns| Stats {
+        cpu_ns,
+        host_memory_bytes: Some(32 << 20),
+        counters: [("net_received_bytes".into(), 2048)].into(),
+        ..Stats::default()
+    };
+    let second = std::time::Duration::from_secs(1);
+    let sample = stats::Sample::new(
+        &running(),
+        &look(1_500_000_000),
+        Some((&look(1_000_000_000), second)),
+    );
+    assert_eq!(sample.cpu_percent, Some(50.0));
+    let table = stats::table(&[sample], PLAIN);
+    let expected = [
+        "quiet-otter",
+        "50.0%",
+        "-",
+        "32.0 MiB",
+        "2.0 KiB / 0 B",
+        "0 B / 0 B",
+        "-",
+        "-",
+    ];
+    assert_eq!(squeeze(&table)[1], expected);
+    // It was started again between the two.
+    let again = stats::Sample::new(&running(), &look(5), Some((&look(9), second)));
+    assert_eq!(again.cpu_percent, None);
+    let guest = api::GuestReport {
+        memory_total_bytes: 128 << 20,
+        memory_available_bytes: 96 << 20,
+        load: [0.25, 0.0, 0.0],
+        threads: 40,
+        ..api::GuestReport::default()
+    };
+    let with_guest = Stats {
+        guest: Some(guest),
+        ..look(0)
+    };
+    let table = stats::table(&[stats::Sample::new(&running(), &with_guest, None)], PLAIN);
+    assert_eq!(squeeze(&table)[1][1..3], ["-", "32.0 MiB / 128.0 MiB"]);
+    assert!(table.contains("0.25"), "{table}");
 }
 
 #[test]
