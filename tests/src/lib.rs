@@ -2,6 +2,7 @@
 //!
 //! - [`place`]: where the installed programs and the guests are.
 //! - [`monitor`]: one monitor, started as `vmd` starts it, its console and its end.
+//! - [`agent`]: what a host says to the agent in a Linux guest.
 //! - [`elf`]: ELF files to order, right and wrong.
 //! - [`linux`]: a first file system for a Linux guest.
 //! - [`shoal`]: a daemon in a directory of its own, and `vmctl` that speaks to it.
@@ -13,6 +14,7 @@
 //! The tests are in `tests/tests/`; those whose names begin with `kvm` need `/dev/kvm`. `cargo ci test` builds what they
 //! run; by hand, `cargo ci build` does.
 
+pub mod agent;
 pub mod bench;
 pub mod elf;
 pub mod fuzz;

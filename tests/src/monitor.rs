@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -32,6 +32,7 @@ pub struct Vm {
     kernel: File,
     initrd: Option<File>,
     disks: Vec<File>,
+    vsock: Option<UnixListener>,
     wire: wire::Vm,
 }
 
@@ -76,6 +77,7 @@ impl Vm {
             kernel,
             initrd: None,
             disks: Vec::new(),
+            vsock: None,
             wire,
         }
     }
@@ -102,6 +104,13 @@ impl Vm {
             io_engine: None,
         });
         self.disks.push(file);
+        self
+    }
+
+    /// Sockets to the guest, by way of `listener`.
+    #[must_use]
+    pub fn vsock(mut self, listener: UnixListener) -> Self {
+        self.vsock = Some(listener);
         self
     }
 
@@ -167,6 +176,11 @@ impl Vm {
         for (disk, file) in self.wire.disks.iter_mut().zip(&self.disks) {
             disk.file = table.add(file);
         }
+        self.wire.vsock = self.vsock.as_ref().map(|listener| wire::Vsock {
+            cid: 3,
+            listener: table.add(listener),
+            out: None,
+        });
         self.wire.meter = Some(table.add(&page));
         self.wire.kvm = Some(table.add(&kvm));
         // Before there is anybody to read it: a busy host is in no hurry to come back to us.

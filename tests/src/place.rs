@@ -48,6 +48,12 @@ pub fn bzimage() -> PathBuf {
     existing(target().join("kernel/current/bzImage"))
 }
 
+/// The Linux guest's first file system, with its agent.
+#[must_use]
+pub fn initrd() -> PathBuf {
+    existing(shoal().join("bin/agent.cpio"))
+}
+
 /// The repository.
 #[must_use]
 pub fn repository() -> &'static Path {

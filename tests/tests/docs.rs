@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use abi::agent::frame::{Frame, Kind, PAYLOAD_MAX};
+use abi::agent::message::Message;
 use abi::{layout, port, pvh, status};
 use tests::place;
 
@@ -125,4 +127,37 @@ fn the_table_of_states_is_the_daemons_own() {
         read("docs/vm-life.md").contains(&vmd("--states")),
         "docs/vm-life.md is stale: run `cargo ci docs`"
     );
+}
+
+#[test]
+fn the_agents_protocol_has_the_codes_numbers() {
+    let text = read("docs/agent.md");
+    let mut rows = vec![
+        format!("vsock port {}", abi::agent::PORT),
+        format!("at most {} |", PAYLOAD_MAX),
+        format!("`{{\"version\":{}}}`", abi::agent::VERSION),
+    ];
+    rows.extend(Kind::ALL.map(|kind| format!("| {} | {kind:?} |", kind as u8)));
+    for row in rows {
+        assert!(text.contains(&row), "docs/agent.md lacks {row:?}");
+    }
+}
+
+#[test]
+fn the_agents_example_is_a_request() {
+    let text = read("docs/agent.md");
+    let example = text
+        .lines()
+        .find_map(|line| {
+            line.trim()
+                .strip_prefix('{')
+                .filter(|_| line.starts_with("    "))
+        })
+        .expect("there is an example");
+    let payload = format!("{{{example}");
+    let frame = Frame {
+        kind: Kind::Request,
+        payload: payload.as_bytes(),
+    };
+    assert!(Message::decode(frame).is_ok(), "{payload}");
 }

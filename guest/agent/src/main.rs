@@ -15,6 +15,8 @@
 //!
 //! `agent --listen-unix PATH` is the same on a unix socket, as an ordinary program: that is how it is tested.
 
+#![no_main]
+
 mod conn;
 mod console;
 mod copy_in;
@@ -38,10 +40,9 @@ mod stdio;
 mod user;
 mod worker;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, c_char, c_int};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -53,16 +54,25 @@ use crate::setup::Guest;
 
 const USAGE: &str = "agent: runs as process 1 of a guest, or: agent --listen-unix PATH";
 
-fn main() -> ExitCode {
+/// Where the C library goes first: the standard library's own start makes a dozen system calls, for a message about
+/// stack overflows among others, and a guest waits for each.
+#[unsafe(no_mangle)]
+extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
+    // SAFETY: a peer that is gone must be an error where it is written to; no other thread is there yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // The C library has kept the arguments where `args_os` finds them.
     let mut args = std::env::args_os().skip(1);
     let listener = match (args.next(), args.next()) {
         (Some(flag), Some(path)) if flag == "--listen-unix" => {
-            listen_unix(&path).map(|l| (l, Guest::of_others()))
+            listen_unix(&path).map(|listener| (listener, Guest::of_others()))
         }
-        _ if std::process::id() == 1 => listen_vsock().map(|l| (l, Guest::ours())),
+        _ if std::process::id() == 1 => {
+            have_stdio();
+            listen_vsock().map(|listener| (listener, Guest::ours()))
+        }
         _ => {
             eprintln!("{USAGE}");
-            return ExitCode::from(2);
+            return 2;
         }
     };
     let served = listener.and_then(|(listener, guest)| {
@@ -78,13 +88,23 @@ fn main() -> ExitCode {
     });
     match served {
         // An exit status has eight bits, and so has every program's.
-        Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)),
+        Ok(status) => status.cast_signed(),
         Err(errno) => {
             eprintln!("agent: cannot listen: {}", errno.desc());
             if std::process::id() == 1 {
                 setup::end(1);
             }
-            ExitCode::FAILURE
+            1
+        }
+    }
+}
+
+/// The kernel gives process 1 its console as 0, 1 and 2, where there is one. Nothing else may ever have these numbers.
+fn have_stdio() {
+    // SAFETY: calls on numbers that nobody has, and a path that is a C string.
+    unsafe {
+        if libc::fcntl(2, libc::F_GETFD) < 0 {
+            while (0..2).contains(&libc::open(c"/dev/null".as_ptr(), libc::O_RDWR)) {}
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What is fuzzed. Each target ends in what the real program does with the bytes.
 
+mod agent;
 mod balloon;
 mod block;
 mod cmdline;
@@ -15,7 +16,8 @@ use anyhow::{Context, Result};
 use super::Target;
 
 /// Every target.
-pub const ALL: [Target; 9] = [
+pub const ALL: [Target; 10] = [
+    agent::TARGET,
     cmdline::TARGET,
     spec::TARGET,
     http::TARGET,
