@@ -51,7 +51,7 @@ fn all_that_a_linux_guest_takes_reaches_the_daemon() {
         "create -it -p 8080:80 -p 127.0.0.1::53/udp -e A=line --env-file {} -v data:/var/lib:ro --network front \
          --network back --hostname web -u www-data:www-data -w /srv --entrypoint /bin/init --restart on-failure:3 \
          --stop-signal SIGQUIT --stop-timeout 500ms --disk 2G --health-http 80/ok --health-interval 5s \
-         --health-retries 2 --own-init debian -x",
+         --health-retries 2 --own-init --disk-rate 10M --net-rate 9/s debian -x",
         file.path().display()
     ));
     let mut health = api::HealthProbe::new(api::Probe::Http {
@@ -79,6 +79,8 @@ fn all_that_a_linux_guest_takes_reaches_the_daemon() {
         stop_timeout_ms: Some(500),
         disk_mib: Some(2048),
         health: Some(health),
+        disk_rate: Some(crate::units::rate("10M").unwrap()),
+        net_rate: Some(crate::units::rate("9/s").unwrap()),
         init: api::Init::Image,
         ..api::CreateVm::new("debian")
     };

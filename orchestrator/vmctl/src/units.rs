@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::RateLimit;
 use jiff::Timestamp;
 
 /// Not a size or a time.
@@ -20,6 +21,11 @@ pub(crate) enum UnitError {
     /// Nothing.
     #[error("a time of 0 ends a VM before it starts: leave it out for a VM without an end")]
     NoTime,
+    /// No limits.
+    #[error(
+        "{0:?} is no rate: bytes a second, requests a second, or both, such as 10M, 500/s or 10M,500/s"
+    )]
+    Rate(String),
     /// No variable.
     #[error("{0:?} is no KEY=VALUE")]
     Variable(String),
@@ -64,6 +70,26 @@ pub(crate) fn lifetime_ms(text: &str) -> Result<u64, UnitError> {
         0 => Err(UnitError::NoTime),
         ms => Ok(ms),
     }
+}
+
+/// A device's limits: `10M` (mebibytes a second), `500/s` (requests a second), `10M,500/s`.
+pub(crate) fn rate(text: &str) -> Result<RateLimit, UnitError> {
+    let wrong = || UnitError::Rate(text.to_owned());
+    let mut limit = RateLimit::default();
+    for part in text.split(',') {
+        let (place, value) = match part.strip_suffix("/s") {
+            Some(count) => (&mut limit.ops_per_second, count.parse().ok()),
+            None => {
+                let mib = memory_mib(part).map_err(|_| wrong())?;
+                (&mut limit.bytes_per_second, mib.checked_mul(1 << 20))
+            }
+        };
+        let value = value.filter(|value| *value != 0).ok_or_else(wrong)?;
+        if place.replace(value).is_some() {
+            return Err(wrong());
+        }
+    }
+    Ok(limit)
 }
 
 /// `KEY=VALUE`, or `KEY` alone for the value that vmctl itself has.
@@ -186,6 +212,21 @@ mod tests {
     }
 
     #[test]
+    fn rates_are_bytes_or_requests_a_second() {
+        let limit = |bytes_per_second, ops_per_second| RateLimit {
+            bytes_per_second,
+            ops_per_second,
+        };
+        assert_eq!(rate("10M"), Ok(limit(Some(10 << 20), None)));
+        assert_eq!(rate("500/s"), Ok(limit(None, Some(500))));
+        assert_eq!(rate("1G,7/s"), Ok(limit(Some(1 << 30), Some(7))));
+        for bad in ["", "0", "0/s", "1M,2M", "1/s,2/s", "x", "1M,", "1.5M"] {
+            let error = rate(bad).unwrap_err().to_string();
+            assert!(error.contains(&format!("{bad:?}")), "{error}");
+        }
+    }
+
+    #[test]
     fn a_variable_has_a_key() {
         assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
         assert_eq!(variable("A="), Ok(("A".into(), String::new())));
@@ -213,7 +254,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_answered(text in ".*") {
-            let _ = (memory_mib(&text), milliseconds(&text), variable(&text));
+            let _ = (memory_mib(&text), milliseconds(&text), variable(&text), rate(&text));
         }
     }
 }

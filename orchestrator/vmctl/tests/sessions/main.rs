@@ -1,6 +1,7 @@
 //! `vmctl` as its users have it, at a terminal and in a pipe, against a daemon that says what each test wants.
 
 mod daemon;
+mod run;
 mod terminal;
 
 use std::process::{Command, Stdio};

@@ -1,10 +1,10 @@
 //! What only a Linux guest takes.
 
 use abi::agent::signal;
-use api::{CreateVm, Init, Publish, Restart, VolumeMount};
+use api::{CreateVm, Init, Publish, RateLimit, Restart, VolumeMount};
 
 use super::health::Health;
-use crate::units::{memory_mib, milliseconds};
+use crate::units::{memory_mib, milliseconds, rate};
 
 /// What only a Linux guest takes.
 #[derive(Debug, Default, clap::Args)]
@@ -54,6 +54,14 @@ pub(crate) struct Linux {
     #[arg(long, value_parser = memory_mib, value_name = "SIZE")]
     disk: Option<u64>,
 
+    /// Most that each of its disks does in a second: bytes as 10M, requests as 500/s, or both as 10M,500/s
+    #[arg(long, value_parser = rate, value_name = "RATE")]
+    disk_rate: Option<RateLimit>,
+
+    /// Most that each of its network devices carries in a second, each way: bytes, packets, or both as 10M,500/s
+    #[arg(long, value_parser = rate, value_name = "RATE")]
+    net_rate: Option<RateLimit>,
+
     /// The program is an init of its own (systemd, for one): it becomes process 1
     #[arg(long)]
     own_init: bool,
@@ -83,6 +91,8 @@ impl Linux {
         request.stop_signal = self.stop_signal;
         request.stop_timeout_ms = self.stop_timeout;
         request.disk_mib = self.disk;
+        request.disk_rate = self.disk_rate;
+        request.net_rate = self.net_rate;
         request.kernel_args = self.kernel_args.unwrap_or_default();
         request.health = self.health.asked();
         if self.own_init {

@@ -63,7 +63,7 @@ pub(crate) struct Variables {
     #[arg(short, long, value_parser = variable, value_name = "KEY=VALUE")]
     env: Vec<(String, String)>,
 
-    /// A file of such variables, one a line; --env goes before it
+    /// A file of such variables, one a line; what --env says of one counts more
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
 }
@@ -144,7 +144,11 @@ pub(crate) async fn create(context: &Context, client: &Client, request: &CreateV
         _ => return Err(api::ClientError::Refused(refusal).into()),
     }
     let image = &request.image;
-    let recipes = client.recipes().await?;
+    let recipes = match client.recipes().await {
+        // A daemon that has none.
+        Err(error) if is_missing(&error) => Vec::new(),
+        other => other?,
+    };
     if !recipes.iter().any(|recipe| recipe.name == *image) {
         bail!(
             "there is no image {image:?}, nor a recipe of that name: get one with `vmctl image pull`, `build` or \
@@ -160,4 +164,10 @@ pub(crate) async fn create(context: &Context, client: &Client, request: &CreateV
         () = asked_to_end.next() => bail!("{image:?} was not built to its end, and no VM was created"),
     }
     Ok(client.create(request).await?)
+}
+
+fn is_missing(error: &api::ClientError) -> bool {
+    error
+        .refusal()
+        .is_some_and(|r| r.code == ErrorCode::NotFound)
 }
