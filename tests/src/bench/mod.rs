@@ -7,6 +7,7 @@ mod boot;
 mod create;
 mod figure;
 pub mod leak;
+mod linux;
 pub mod recover;
 
 use anyhow::{Context, Result};
@@ -25,7 +26,13 @@ pub struct Bench {
 }
 
 /// Every bench.
-pub const ALL: [Bench; 4] = [boot::BENCH, create::BENCH, leak::BENCH, recover::BENCH];
+pub const ALL: [Bench; 5] = [
+    boot::BENCH,
+    create::BENCH,
+    leak::BENCH,
+    linux::BENCH,
+    recover::BENCH,
+];
 
 /// The bench with this name.
 ///
