@@ -12,6 +12,35 @@ pub(crate) const QEMU: Package = Package {
     why: "boots the same guests for comparison",
 };
 
+/// What the tests of images hold our readers and writers against, and what builds recipes.
+pub(crate) const IMAGES: [Package; 5] = [
+    Package {
+        program: "fsck.erofs",
+        name: "erofs-utils",
+        why: "checks every root that is made",
+    },
+    Package {
+        program: "mmdebstrap",
+        name: "mmdebstrap",
+        why: "builds images from recipes",
+    },
+    Package {
+        program: "umoci",
+        name: "umoci",
+        why: "makes images that we did not write",
+    },
+    Package {
+        program: "skopeo",
+        name: "skopeo",
+        why: "carries images between archives and registries",
+    },
+    Package {
+        program: "docker-registry",
+        name: "docker-registry",
+        why: "is a registry to pull from",
+    },
+];
+
 /// A program that comes in a package.
 #[derive(Debug)]
 pub(crate) struct Package {

@@ -29,6 +29,7 @@ mod manifest;
 mod name;
 pub mod oci;
 mod progress;
+pub mod recipe;
 mod root;
 pub mod rootfs;
 mod store;

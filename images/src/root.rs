@@ -78,11 +78,21 @@ impl Store {
         }
         // A crash here leaves a root that no manifest names, which goes with the next collection.
         let digest = Digest::of(&bytes);
-        let mut file = self.layout.temporary(&held)?;
-        file.write_all(&bytes).at("write", file.path())?;
-        make_read_only(&file)?;
-        place(file, &self.blob(digest))?;
+        let blob = self.blob(digest);
+        if !fs::read(&blob).is_ok_and(|there| there == bytes) {
+            let mut file = self.layout.temporary(&held)?;
+            file.write_all(&bytes).at("write", file.path())?;
+            make_read_only(&file)?;
+            place(file, &blob)?;
+        }
         self.point(&held, name, digest)
+    }
+}
+
+impl Store {
+    /// Gives an image that is there another name, which another image may lose by it.
+    pub(crate) fn tag(&self, digest: Digest, name: &ImageName) -> Result<Inspection, AddError> {
+        self.point(&self.layout.exclusive()?, name, digest)
     }
 }
 

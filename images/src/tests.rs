@@ -11,8 +11,12 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod hostile;
 mod layers;
 mod linux;
+mod model;
+mod oci;
+mod recipes;
 mod roots;
 mod survey;
 

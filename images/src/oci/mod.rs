@@ -26,6 +26,7 @@ use std::path::PathBuf;
 
 pub use blob::{BlobError, Sha256};
 pub use config::RunError;
+pub(crate) use config::signal;
 pub use credentials::{Credentials, CredentialsError};
 pub use json::check as check_json;
 pub use registry::{RegistryError, pull};

@@ -68,7 +68,8 @@ pub enum RegistryError {
     Keep(#[source] io::Error),
 }
 
-/// Pulls an image from the registry that its name says, and keeps it under that name.
+/// Pulls the image `reference` from the registry that is its first part, and keeps it as `name`, which another image may
+/// lose by it.
 ///
 /// It takes a thread of its own until it is through: from asynchronous code, one for what blocks.
 ///
@@ -76,6 +77,7 @@ pub enum RegistryError {
 /// [`OciError`]; the store is then as before.
 pub fn pull(
     store: &Store,
+    reference: &ImageName,
     name: &ImageName,
     credentials: &Credentials,
     progress: Progress<'_>,
@@ -85,7 +87,7 @@ pub fn pull(
             .enable_all()
             .build()
             .map_err(RegistryError::Runtime)?
-            .block_on(download(store, name, credentials, progress))?;
+            .block_on(download(store, reference, credentials, progress))?;
         finish(store, &blobs, image, name, progress)
     })
 }

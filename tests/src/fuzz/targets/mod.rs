@@ -7,6 +7,7 @@ mod cmdline;
 mod elf;
 mod http;
 mod net;
+mod oci;
 mod spec;
 mod virtqueue;
 mod vsock;
@@ -16,12 +17,13 @@ use anyhow::{Context, Result};
 use super::Target;
 
 /// Every target.
-pub const ALL: [Target; 10] = [
+pub const ALL: [Target; 11] = [
     agent::TARGET,
     cmdline::TARGET,
     spec::TARGET,
     http::TARGET,
     elf::TARGET,
+    oci::TARGET,
     virtqueue::TARGET,
     block::TARGET,
     balloon::TARGET,
