@@ -4,6 +4,7 @@
 //! target/shoal/bin/{vmctl,vmd,vmm,vmlinux} one finds the other beside itself
 //! target/shoal/bin/agent.cpio              the Linux guest's first file system
 //! target/shoal/share/shoal/images/hello    images that every host begins with
+//! target/shoal/share/shoal/recipes/*.toml  recipes that images are built from
 //! target/guests/...                        every guest program, for tests and benches
 //! ```
 
@@ -71,6 +72,14 @@ fn lay_out(tree: &Tree) -> Result<()> {
         .join("agent");
     let agent = fs::read(&agent).with_context(|| format!("{} was not built", agent.display()))?;
     write(&initrd::pack(&agent), &bin.join("agent.cpio"))?;
+    let recipes = tree.root.join("images/recipes");
+    for entry in fs::read_dir(&recipes).context("images/recipes is missing")? {
+        let name = entry?.file_name();
+        place(
+            &recipes.join(&name),
+            &tree.shoal().join("share/shoal/recipes").join(&name),
+        )?;
+    }
     let images = tree.shoal().join("share/shoal/images");
     let guests = tree.guests();
     for (name, path) in guest_programs(&tree.guest_target.join("release"))? {
