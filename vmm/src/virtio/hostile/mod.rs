@@ -119,9 +119,6 @@ impl Hostile {
         while !input.0.is_empty() {
             self.step(subject, &mut input);
         }
-        if let Some(peers) = &subject.peers {
-            peers.leave();
-        }
         if let Some(taker) = &subject.taker
             && taker.room() > 0
         {
@@ -129,6 +126,9 @@ impl Hostile {
         }
         device.halt();
         set_status(device, 0);
+        if let Some(peers) = &subject.peers {
+            peers.leave();
+        }
         self.clear();
         set_up(device, subject.queues);
         self.honest(device, &subject.honest);
