@@ -29,8 +29,8 @@ impl Raw {
         let before = termios::tcgetattr(input)?;
         let mut raw = before.clone();
         raw.make_raw();
-        // What was typed already is meant for the guest: nothing is thrown away.
-        termios::tcsetattr(input, OptionalActions::Drain, &raw)?;
+        // What was typed already is meant for the guest: nothing is thrown away. Nor waited for: nobody may read what we wrote.
+        termios::tcsetattr(input, OptionalActions::Now, &raw)?;
         Ok(Self { before })
     }
 }
@@ -38,7 +38,7 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // A terminal that is gone has no mode.
-        let _ = termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &self.before);
+        let _ = termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.before);
     }
 }
 

@@ -106,7 +106,12 @@ pub(crate) async fn stay(context: &Context, vm: &Vm, how: How) -> Result<Left> {
             stdin: how.input,
             size: has_tty(vm).then(terminal::size),
         };
-        let session = match context.client().await?.attach(&vm.id, &attach).await {
+        let client = context.client().await?;
+        let session = tokio::select! {
+            session = client.attach(&vm.id, &attach) => session,
+            signal = local::ending(&mut local) => return Ok(Left::Signal(signal)),
+        };
+        let session = match session {
             Ok(session) => session,
             Err(_) if ends_soon(context, vm).await => return Ok(gone(attached_once)),
             Err(error) => return Err(error.into()),

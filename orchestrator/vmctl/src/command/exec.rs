@@ -80,7 +80,11 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8> {
     // Heard from here on: none may end us while the terminal is raw.
     let mut local = local::listen(&FOR_PROGRAMS)?;
     let client = context.client().await?;
-    let session = match client.exec(&vm, &exec).await {
+    let session = tokio::select! {
+        session = client.exec(&vm, &exec) => session,
+        signal = local::ending(&mut local) => return Ok(signal.saturating_add(128)),
+    };
+    let session = match session {
         Ok(session) => session,
         Err(error) => return refused(&client, &vm, error).await,
     };

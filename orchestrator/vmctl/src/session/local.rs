@@ -24,6 +24,22 @@ pub(crate) const FOR_PROGRAMS: [libc::c_int; 6] = [
     libc::SIGUSR2,
 ];
 
+/// Whether a signal asks for the end of who gets it.
+pub(crate) fn is_ending(signal: u8) -> bool {
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT].contains(&i32::from(signal))
+}
+
+/// The first signal that asks for the end, where there is nobody yet to pass signals on to.
+pub(crate) async fn ending(local: &mut UnboundedReceiver<Local>) -> u8 {
+    while let Some(heard) = local.recv().await {
+        match heard {
+            Local::Signal(signal) if is_ending(signal) => return signal,
+            _ => {}
+        }
+    }
+    std::future::pending().await
+}
+
 /// Hears `signals` from now on, and changes of the terminal's size.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::keys::Watch;
+use super::local::is_ending;
 use super::messages::send;
 use super::{Heard, Keys, Local, Messages, SessionError};
 use crate::terminal;
@@ -160,10 +161,6 @@ where
         end = beside => end,
         end = up => end,
     }
-}
-
-fn is_ending(signal: u8) -> bool {
-    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT].contains(&i32::from(signal))
 }
 
 fn size() -> Size {

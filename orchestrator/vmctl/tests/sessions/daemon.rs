@@ -97,6 +97,42 @@ impl Request {
         serde_json::from_slice(&self.body).unwrap()
     }
 
+    /// The rest of a body that comes in chunks, to its end.
+    pub(crate) fn chunks(&self) -> Vec<u8> {
+        let mut wire = self.body.clone();
+        let mut stream = &self.stream;
+        let mut body = Vec::new();
+        let mut line = |wire: &mut Vec<u8>, count: Option<usize>| loop {
+            let end = match count {
+                Some(count) => (wire.len() >= count).then_some(count),
+                None => wire.windows(2).position(|w| w == b"\r\n").map(|at| at + 2),
+            };
+            if let Some(end) = end {
+                return wire.drain(..end).collect::<Vec<u8>>();
+            }
+            let mut chunk = [0; 65536];
+            let count = stream.read(&mut chunk).unwrap();
+            assert_ne!(count, 0, "the body is cut");
+            wire.extend_from_slice(&chunk[..count]);
+        };
+        loop {
+            let size = String::from_utf8(line(&mut wire, None)).unwrap();
+            let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+            let chunk = line(&mut wire, Some(size + 2));
+            if size == 0 {
+                return body;
+            }
+            body.extend_from_slice(&chunk[..size]);
+        }
+    }
+
+    /// Answers with what is written from here on.
+    pub(crate) fn begin(mut self) -> UnixStream {
+        let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+        self.stream.write_all(head).unwrap();
+        self.stream
+    }
+
     pub(crate) fn answer(mut self, status: &str, body: &[u8]) {
         let length = body.len();
         let head =

@@ -195,14 +195,83 @@ fn a_pipe_goes_through_a_program_and_its_status_comes_out() {
 #[test]
 fn signals_reach_a_program_without_a_terminal() {
     let daemon = Daemon::new();
-    let child = vmctl(&daemon, &["exec", "web", "sleep"]).spawn().unwrap();
+    let mut child = vmctl(&daemon, &["exec", "web", "sleep"]).spawn().unwrap();
     let mut frames = daemon.request().upgrade();
     frames.say(&STARTED);
+    frames.say(&Message::Stdout(b"runs"));
+    // Before it runs, a signal is vmctl's own.
+    let mut said = [0; 4];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
     // SAFETY: a signal to our own child, which was not waited for yet.
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
     assert_eq!(frames.hear(), (Kind::Signal, br#"{"signal":15}"#.to_vec()));
     frames.say(&Message::Exit(Exit::Signal(15)));
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(143));
+}
+
+#[test]
+fn a_signal_ends_vmctl_while_the_guest_still_boots() {
+    let daemon = Daemon::new();
+    let child = vmctl(&daemon, &["exec", "web", "ls"]).spawn().unwrap();
+    let _unanswered = daemon.request();
+    // SAFETY: a signal to our own child, which was not waited for yet.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+}
+
+#[test]
+fn files_go_into_a_guest_as_an_archive() {
+    let daemon = Daemon::new();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("site")).unwrap();
+    std::fs::write(dir.path().join("site/index.html"), "hello").unwrap();
+    let from = dir.path().join("site");
+    let args = ["cp", from.to_str().unwrap(), "web:/srv/www"];
+    let child = vmctl(&daemon, &args).spawn().unwrap();
+    let path = "/v1/vms/web/files/stat?path=%2Fsrv%2Fwww&follow=true";
+    daemon.expect(&format!("GET {path}")).refuse("file");
+    daemon
+        .expect("GET /v1/vms/web")
+        .answer("200 OK", &json(&linux_vm()));
+    // It is not there, so that it gets the target's name.
+    let put = daemon.expect("PUT /v1/vms/web/files?path=%2Fsrv");
+    let archive = put.chunks();
+    let mut archive = tar::Archive::new(&archive[..]);
+    let names: Vec<_> = archive
+        .entries()
+        .unwrap()
+        .map(|entry| entry.unwrap().path().unwrap().into_owned())
+        .collect();
+    assert_eq!(
+        names,
+        ["www", "www/index.html"].map(std::path::PathBuf::from)
+    );
+    put.answer("204 No Content", b"");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn a_console_is_shown_to_its_end_and_typed_into() {
+    let daemon = Daemon::new();
+    let mut child = vmctl(&daemon, &["console", "-n", "3", "web"])
+        .spawn()
+        .unwrap();
+    daemon
+        .expect("GET /v1/vms/web")
+        .answer("200 OK", &json(&linux_vm()));
+    let vm = "/v1/vms/3f2a9c11d0e4";
+    let logs = daemon.expect(&format!("GET {vm}/logs?follow=true&tail=3"));
+    let mut logs = logs.begin();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"poweroff\n").unwrap();
+    let console = daemon.expect(&format!("POST {vm}/console"));
+    assert_eq!(console.chunks(), b"poweroff\n");
+    console.answer("204 No Content", b"");
+    std::io::Write::write_all(&mut logs, b"login: ").unwrap();
+    drop(logs);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"login: ");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[test]
