@@ -65,8 +65,8 @@ pub struct CreateVm {
     /// Ports of the host that lead to ports of the guest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Publish>,
-    /// The networks it is in: names, of which `default` is made when it is first used. `["none"]` is no network; where there is
-    /// no list, it is `["default"]`.
+    /// The network it is in, one at most: `default` is made when it is first used, `["none"]` is no network; where there is no
+    /// list, it is `["default"]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub networks: Option<Vec<String>>,
     /// Volumes; one that is not there is made.

@@ -91,10 +91,11 @@ pub struct ImportImageQuery {
 pub struct PullImage {
     /// `[registry/]repository[:tag][@digest]`.
     pub reference: String,
-    /// The name it goes by from now on; the last part of the repository where it is absent.
+    /// The name it goes by from now on, also where another image had it; the reference where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Speak HTTP, not HTTPS, to the registry.
+    /// Said by those who know that it is a registry on this host, to which HTTP is spoken without being asked to; others are never spoken to
+    /// without TLS.
     #[serde(default)]
     pub plain_http: bool,
     /// Who asks, where the registry wants to know.

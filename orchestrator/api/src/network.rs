@@ -14,7 +14,7 @@ pub struct Network {
     pub ipv4: String,
     /// Its IPv6 addresses, as `fd00:1::/64`.
     pub ipv6: String,
-    /// The host's name for its bridge, where there is one now.
+    /// The host's name for its bridge, where there is one now: while a VM runs in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,
     /// The VMs in it, by name, those included that have ended.

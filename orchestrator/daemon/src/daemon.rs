@@ -9,10 +9,11 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, FleetError};
 use crate::folder::{self, Home, HomeError};
 use crate::follow::Follower;
 use crate::http::{App, serve};
+use crate::linux::boot::Programs;
 use crate::store::journal::Journal;
 use crate::store::redb::RedbStore;
 use crate::store::{Store, StoreError};
@@ -31,6 +32,10 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// The monitor's program.
     pub vmm: PathBuf,
+    /// What Linux guests boot.
+    pub programs: Programs,
+    /// Recipes that an installation comes with; they need not be there.
+    pub recipes: PathBuf,
     /// Images that an installation comes with; it need not be there.
     pub factory: PathBuf,
 }
@@ -44,6 +49,9 @@ pub enum DaemonError {
     /// Its records.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its VMs.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     /// Its images.
     #[error(transparent)]
     Images(#[from] images::FileError),
@@ -89,6 +97,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     }
     let mut store = RedbStore::open(&home.state())?;
     let records = store.load()?;
+    let networks = store.networks()?;
     abort_on_panic();
     let images = Images::open(home.images())?;
     for imported in images.import_factory(&options.factory)? {
@@ -98,12 +107,12 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         }
     }
     let journal = Journal::start(store).map_err(system("start a thread"))?;
-    let fleet = Fleet::new(home, journal, images, options.vmm).map_err(system("ask the host"))?;
+    let fleet = Fleet::new(home, journal, images, options.vmm, options.programs)?;
     let fleet = Arc::new(fleet);
     let follower = Follower::start().map_err(system("watch files"))?;
 
     // Who asks is answered by one that knows what lives.
-    fleet.recover(records).await;
+    fleet.recover(records, networks).await;
     let mut ends = Vec::new();
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         ends.push(signal(kind).map_err(system("handle signals"))?);
@@ -111,7 +120,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let listener = bind(&socket).map_err(system(&format!("listen on {}", socket.display())))?;
     info!(socket = %socket.display(), vms = fleet.counts().0.total, "ready");
 
-    let router = App::new(Arc::clone(&fleet), follower).router();
+    let router = App::new(Arc::clone(&fleet), follower, &options.recipes).router();
     let end = async move {
         let ends = ends.iter_mut().map(|end| Box::pin(end.recv()));
         futures::future::select_all(ends).await;

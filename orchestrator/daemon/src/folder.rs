@@ -11,6 +11,10 @@
 //! vms/<id>/console.in  FIFO: what the guest reads
 //! vms/<id>/control.sock the monitor's control API
 //! vms/<id>/monitor.log what the monitor had to say to people
+//! vms/<id>/vsock.sock  to ports of a Linux guest: its agent's, for one
+//! vms/<id>/disk.ext4   a Linux guest's own disk
+//! templates/           empty disks, to be copied
+//! volumes/<name>.ext4  disks that outlive VMs
 //! ```
 //!
 //! Sockets are bound and reached by way of `/proc/self/fd/N/`, so that a long path to the directory is no trouble
@@ -32,17 +36,29 @@ use crate::name;
 /// that monitor, and still has all its descriptors.
 const LAST_BREATH: Duration = Duration::from_millis(500);
 
+/// Between two attempts to join a queue that is full.
+const QUEUE: Duration = Duration::from_millis(5);
+
 /// Bytes of console output that are kept at least.
 pub const CONSOLE_KEEP: u64 = 1 << 20;
 /// The files of a VM's folder.
-const FILES: [&str; 6] = [
+const FILES: [&str; 9] = [
     "lock",
     "meter",
     "console.log",
     "console.in",
     "control.sock",
     "monitor.log",
+    "vsock.sock",
+    DISK,
+    // One that was being made.
+    "disk.ext4.new",
 ];
+const DISK: &str = "disk.ext4";
+/// Those that a VM keeps that is started again.
+const KEPT: [&str; 2] = ["console.log", DISK];
+/// Connections to a guest that may wait until its monitor takes them: a hundred `exec` at once are no trouble.
+const VSOCK_BACKLOG: i32 = 256;
 
 /// The daemon's directory.
 #[derive(Clone, Debug)]
@@ -133,6 +149,18 @@ impl Home {
         self.dir.join("vmd.sock")
     }
 
+    /// Empty disks.
+    #[must_use]
+    pub fn templates(&self) -> PathBuf {
+        self.dir.join("templates")
+    }
+
+    /// Disks that outlive VMs.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        self.dir.join("volumes")
+    }
+
     /// A VM's folder.
     #[must_use]
     pub fn vm(&self, id: &str) -> VmFolder {
@@ -197,7 +225,8 @@ pub enum Lease {
 }
 
 impl VmFolder {
-    /// Makes the folder and all that is in it; what an attempt before this one left is replaced.
+    /// Makes the folder and all that is in it. What an attempt before this one left is replaced, but for the console's log and the
+    /// disk, which are those of a VM that is started again.
     ///
     /// The caller knows that no monitor uses it.
     ///
@@ -205,10 +234,7 @@ impl VmFolder {
     /// The operating system's; what was made so far is there.
     pub fn make(&self) -> io::Result<Made> {
         match DirBuilder::new().mode(0o700).create(&self.path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                self.clear()?;
-                DirBuilder::new().mode(0o700).create(&self.path)?;
-            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.clear_for_another_start()?,
             other => other?,
         }
         let lease = private(&self.path.join("lock"))?;
@@ -256,6 +282,25 @@ impl VmFolder {
             return Ok(Lease::Free);
         }
         Ok(Lease::Held(read_pid(&mut file)))
+    }
+
+    /// Removes what tells of a start that is over, so that the next one begins with nothing but its disk and its console's log.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn clear_for_another_start(&self) -> io::Result<()> {
+        for file in FILES.iter().filter(|file| !KEPT.contains(file)) {
+            ignore_missing(fs::remove_file(self.path.join(file)))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the socket by which a Linux guest's ports are reached.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn make_vsock(&self) -> io::Result<OwnedFd> {
+        listen(&self.path, "vsock.sock", VSOCK_BACKLOG)
     }
 
     /// Removes the folder; one that is not there is no error.
@@ -310,6 +355,12 @@ impl VmFolder {
         self.path.join("meter")
     }
 
+    /// A Linux guest's own disk.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.path.join(DISK)
+    }
+
     /// What the monitor wrote to its standard error.
     #[must_use]
     pub fn monitor_log(&self) -> PathBuf {
@@ -323,6 +374,24 @@ impl VmFolder {
     pub fn connect_control(&self) -> io::Result<std::os::unix::net::UnixStream> {
         let dir = open_dir(&self.path)?;
         std::os::unix::net::UnixStream::connect(through(&dir, "control.sock"))
+    }
+
+    /// Connects to the monitor's way to ports of the guest; waits while too many others do.
+    ///
+    /// # Errors
+    /// The operating system's: nobody listens, for one.
+    pub async fn connect_vsock(&self) -> io::Result<tokio::net::UnixStream> {
+        let dir = open_dir(&self.path)?;
+        let socket = through(&dir, "vsock.sock");
+        loop {
+            match tokio::net::UnixStream::connect(&socket).await {
+                // Nobody tells when there is room in the listener's queue.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(QUEUE).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     fn has_only_ours(&self) -> io::Result<bool> {

@@ -17,17 +17,21 @@
 //! - [`http`]: the API.
 //! - [`daemon`]: all of it, started and ended.
 
+pub mod agent;
 pub mod console;
 pub mod control;
 pub mod daemon;
+pub mod disk;
 pub mod events;
 pub mod fleet;
 pub mod folder;
 pub mod follow;
 pub mod host;
 pub mod http;
+pub mod linux;
 pub mod metrics;
 pub mod name;
+pub mod plug;
 pub mod process;
 pub mod record;
 pub mod spec;

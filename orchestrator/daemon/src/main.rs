@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use daemon::daemon::{Options, prepare, run};
 use daemon::http::Document;
+use daemon::linux::boot::Programs;
 use utoipa::OpenApi;
 
 /// Starts microVMs on this host, watches them, and finds them again after it was gone.
@@ -21,6 +22,12 @@ struct Flags {
     /// The monitor's program: vmm beside this one
     #[arg(long)]
     vmm: Option<PathBuf>,
+    /// The kernel of Linux guests: vmlinux beside the monitor
+    #[arg(long)]
+    kernel: Option<PathBuf>,
+    /// The first file system of Linux guests, which is their agent: agent.cpio beside the monitor
+    #[arg(long)]
+    initrd: Option<PathBuf>,
     /// Print the API's OpenAPI document and end
     #[arg(long)]
     openapi: bool,
@@ -56,10 +63,17 @@ fn start(flags: Flags) -> anyhow::Result<()> {
         .with_ansi(false)
         .init();
     prepare()?;
+    let vmm = flags.vmm.map_or_else(|| beside("vmm"), Ok)?;
+    let with_it = |name| vmm.with_file_name(name);
     let options = Options {
         dir: flags.dir.map_or_else(default_dir, Ok)?,
         socket: flags.socket,
-        vmm: flags.vmm.map_or_else(|| beside("vmm"), Ok)?,
+        programs: Programs {
+            kernel: flags.kernel.unwrap_or_else(|| with_it("vmlinux")),
+            initrd: flags.initrd.unwrap_or_else(|| with_it("agent.cpio")),
+        },
+        vmm,
+        recipes: beside("../share/shoal/recipes")?,
         factory: beside("../share/shoal/images")?,
     };
     tokio::runtime::Builder::new_multi_thread()

@@ -16,23 +16,31 @@ pub fn read(folder: &VmFolder) -> Option<Reading> {
     MeterReader::open(file).ok().map(|meter| meter.read())
 }
 
-/// A reading for the API.
+/// A reading for the API, and when the guest's agent first answered, by the monotonic clock.
 #[must_use]
-pub fn metrics(reading: &Reading) -> Metrics {
+pub fn metrics(reading: &Reading, agent_ns: Option<u64>) -> Metrics {
     let launched = reading.phase(Phase::Launched).unwrap_or_default();
     let counters = Counter::ALL
         .iter()
         .map(|counter| (word(counter), reading.counter(*counter)));
-    Metrics {
-        boot: Phase::ALL
-            .iter()
-            .filter_map(|phase| {
-                Some(BootPhase {
-                    phase: word(phase),
-                    at_us: reading.phase(*phase)?.saturating_sub(launched) / 1000,
-                })
+    let since = |ns: u64| ns.saturating_sub(launched) / 1000;
+    let mut boot: Vec<BootPhase> = Phase::ALL
+        .iter()
+        .filter_map(|phase| {
+            Some(BootPhase {
+                phase: word(phase),
+                at_us: since(reading.phase(*phase)?),
             })
-            .collect(),
+        })
+        .collect();
+    boot.extend(agent_ns.map(|ns| BootPhase {
+        phase: "agent".to_owned(),
+        at_us: since(ns),
+    }));
+    // The agent answers before the end.
+    boot.sort_by_key(|phase| phase.at_us);
+    Metrics {
+        boot,
         counters: counters.collect(),
         vcpus: reading
             .vcpus
@@ -96,13 +104,16 @@ mod tests {
         meter.reach_at(Phase::Launched, 1_000_000);
         meter.reach_at(Phase::Entered, 3_500_000);
         meter.add(Counter::ConsoleOut, 7);
-        let metrics = metrics(&meter.read());
+        let metrics = metrics(&meter.read(), Some(2_000_000));
         let phases: Vec<_> = metrics
             .boot
             .iter()
             .map(|p| (p.phase.as_str(), p.at_us))
             .collect();
-        assert_eq!(phases, [("launched", 0), ("entered", 2500)]);
+        assert_eq!(
+            phases,
+            [("launched", 0), ("agent", 1000), ("entered", 2500)]
+        );
         assert_eq!(metrics.console_bytes, 7);
         assert_eq!(metrics.counters["console_out"], 7);
     }

@@ -59,7 +59,7 @@ pub fn new_name(id: &str, taken: impl Fn(&str) -> bool) -> io::Result<String> {
     Ok(words)
 }
 
-fn random<const N: usize>() -> io::Result<[u8; N]> {
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)

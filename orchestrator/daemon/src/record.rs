@@ -42,6 +42,54 @@ pub struct Record {
     pub desired: Desired,
     /// How it ended, once that is known.
     pub ended: Option<Ended>,
+    /// How often it was started again: with its id this names one start of it.
+    #[serde(default)]
+    pub starts: u32,
+    /// What only a Linux guest has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux: Option<Box<LinuxRecord>>,
+}
+
+/// What is written down of a Linux guest, with what its image said worked in.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinuxRecord {
+    /// What is run.
+    pub argv: Vec<String>,
+    /// `KEY=value`
+    pub env: Vec<String>,
+    /// Who runs it; empty is root.
+    pub user: String,
+    /// Where it runs.
+    pub workdir: String,
+    /// The guest's name.
+    pub hostname: String,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether its input is kept open.
+    pub stdin_open: bool,
+    /// Who is the first process.
+    pub init: api::Init,
+    /// The size of its disk.
+    pub disk_mib: u64,
+    /// Its volumes.
+    pub volumes: Vec<api::VolumeMount>,
+    /// Its place in a network, where it is in one.
+    pub lease: Option<network::Lease>,
+    /// When its program, or the VM, is started again.
+    pub restart: api::Restart,
+    /// The signal that asks its program to end.
+    pub stop_signal: u8,
+    /// How long it then has.
+    pub stop_timeout_ms: u64,
+    /// More words for the kernel.
+    pub kernel_args: String,
+    /// Limits of each disk.
+    pub disk_rate: Option<api::RateLimit>,
+    /// Limits of each network device.
+    pub net_rate: Option<api::RateLimit>,
+    /// How its health is probed.
+    pub health: Option<api::HealthProbe>,
 }
 
 /// What is wanted of a VM.

@@ -38,13 +38,7 @@ pub enum SpecError {
 }
 
 /// The memory of a library-OS VM where nobody says.
-const MEMORY_MIB: u64 = 64;
-
-/// How much memory it is to have.
-#[must_use]
-pub fn memory_mib(request: &CreateVm) -> u64 {
-    request.memory_mib.unwrap_or(MEMORY_MIB)
-}
+pub const MEMORY_MIB: u64 = 64;
 
 /// The fields that only a Linux guest knows, of those that the request fills.
 fn only_for_linux(request: &CreateVm) -> Option<&'static str> {
@@ -97,7 +91,7 @@ fn only_for_linux(request: &CreateVm) -> Option<&'static str> {
     .find_map(|(name, given)| given.then_some(name))
 }
 
-/// Checks a request against what a VM may be and what the host has.
+/// Checks what is the same for every kind of guest, against what a VM may be and what the host has.
 ///
 /// # Errors
 /// [`SpecError`], the first that is found.
@@ -106,22 +100,37 @@ pub fn check(request: &CreateVm, host_memory_mib: u64) -> Result<(), SpecError> 
         name::check(name)?;
     }
     VcpuCount::try_from(request.vcpus)?;
-    let memory_mib = memory_mib(request);
-    MemorySize::from_mib(memory_mib)?;
-    if memory_mib > host_memory_mib {
-        return Err(SpecError::HostMemory {
-            asked: memory_mib,
-            host: host_memory_mib,
-        });
+    if let Some(asked) = request.memory_mib {
+        check_memory(asked, host_memory_mib)?;
     }
     if request.timeout_ms == Some(0) {
         return Err(SpecError::NoTime);
     }
-    if let Some(field) = only_for_linux(request) {
-        return Err(SpecError::OnlyLinux(field));
-    }
     if let Some(name) = request.env.keys().find(|k| k.is_empty() || k.contains('=')) {
         return Err(SpecError::Variable(name.chars().take(64).collect()));
+    }
+    Ok(())
+}
+
+/// Checks a size of memory against what the host has.
+///
+/// # Errors
+/// [`SpecError`].
+pub fn check_memory(asked: u64, host: u64) -> Result<u64, SpecError> {
+    MemorySize::from_mib(asked)?;
+    match asked <= host {
+        true => Ok(asked),
+        false => Err(SpecError::HostMemory { asked, host }),
+    }
+}
+
+/// Checks what a program on the library OS can be given.
+///
+/// # Errors
+/// [`SpecError`], the first that is found.
+pub fn check_libos(request: &CreateVm) -> Result<(), SpecError> {
+    if let Some(field) = only_for_linux(request) {
+        return Err(SpecError::OnlyLinux(field));
     }
     command_line(&request.env, &request.args).parse::<CommandLine>()?;
     Ok(())
@@ -156,7 +165,10 @@ mod tests {
     fn refusal(change: impl FnOnce(&mut CreateVm)) -> String {
         let mut request = CreateVm::new("hello");
         change(&mut request);
-        check(&request, 1000).unwrap_err().to_string()
+        check(&request, 1000)
+            .and_then(|()| check_libos(&request))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!      |    ended badly
 //!      +----------------------> failed
 //!                    exited, failed -- remove asked --> removing -- cleared --> gone
+//!                    exited, failed -- start asked --> creating
 //! ```
 //!
 //! What is *wanted* is written down before it is acted on ([`crate::record::Desired`]); these states are what is *observed*, and
@@ -41,6 +42,8 @@ pub enum Step {
     EndedWell,
     /// Anything else ended it.
     EndedBadly,
+    /// It was asked for once more, as it was left.
+    StartAsked,
     /// Its removal was asked for.
     RemoveAsked,
     /// All that it left is cleared away.
@@ -49,7 +52,7 @@ pub enum Step {
 
 impl Step {
     /// Everything that can happen.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Launched,
         Self::Entered,
         Self::Paused,
@@ -57,6 +60,7 @@ impl Step {
         Self::StopAsked,
         Self::EndedWell,
         Self::EndedBadly,
+        Self::StartAsked,
         Self::RemoveAsked,
         Self::Cleared,
     ];
@@ -72,6 +76,7 @@ impl fmt::Display for Step {
             Self::StopAsked => "stop asked",
             Self::EndedWell => "ended well",
             Self::EndedBadly => "ended badly",
+            Self::StartAsked => "start asked",
             Self::RemoveAsked => "remove asked",
             Self::Cleared => "cleared",
         })
@@ -92,7 +97,7 @@ pub const STATES: [State; 9] = [
 ];
 
 /// Every move.
-pub const MOVES: [(State, Step, State); 23] = {
+pub const MOVES: [(State, Step, State); 25] = {
     use State::*;
     [
         (Creating, Step::Launched, Starting),
@@ -112,6 +117,8 @@ pub const MOVES: [(State, Step, State); 23] = {
         (Paused, Step::EndedBadly, Failed),
         (Stopping, Step::EndedWell, Exited),
         (Stopping, Step::EndedBadly, Failed),
+        (Exited, Step::StartAsked, Creating),
+        (Failed, Step::StartAsked, Creating),
         (Exited, Step::RemoveAsked, Removing),
         (Failed, Step::RemoveAsked, Removing),
         (Removing, Step::Cleared, Gone),
@@ -185,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_that_lives_can_always_end_and_one_that_ended_never_lives_again() {
+    fn a_vm_that_lives_can_always_end_and_one_that_ended_lives_again_only_where_it_is_asked_to() {
         for state in STATES {
             for step in [Step::EndedWell, Step::EndedBadly] {
                 let to = next(state, step);
@@ -194,7 +201,7 @@ mod tests {
             if state.is_ended() {
                 for step in Step::ALL {
                     assert!(
-                        next(state, step).is_none_or(State::is_ended),
+                        next(state, step).is_none_or(State::is_ended) || step == Step::StartAsked,
                         "{state}, {step}"
                     );
                 }

@@ -212,6 +212,15 @@ impl Networks {
         self.state().book.networks().cloned().collect()
     }
 
+    /// What a network's bridge is called, where it is there: while a VM is attached.
+    #[must_use]
+    pub fn bridge(&self, network: &str) -> Option<String> {
+        let state = self.state();
+        let found = state.book.network(network)?;
+        state.book.live_in(network).next()?;
+        Some(self.instance.bridge(found.index))
+    }
+
     /// Gives a VM a place in a network and the ports it asks for, and keeps both for it.
     ///
     /// # Errors

@@ -3,18 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::EventKind;
+use abi::agent::request::{Request, Shutdown};
+use api::{EventKind, StopVm};
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::spawn_blocking;
 use tracing::warn;
 use vmm::outcome::{Cause, Outcome};
 
 use super::Fleet;
+use crate::agent;
 use crate::control::{self, ControlError};
 use crate::record::Desired;
 use crate::state::{State, Step};
 use crate::store::StoreError;
 use crate::vm::Vm;
+
+/// How long a Linux guest has to write back and unmount its disks, once its program has ended.
+const UNMOUNTING: Duration = Duration::from_secs(10);
+/// How long an agent may take to begin with the end, before Ctrl-Alt-Del is pressed.
+const AGENT: Duration = Duration::from_secs(3);
 
 /// The VM was not ended, paused or resumed.
 #[derive(Debug, thiserror::Error)]
@@ -67,13 +74,26 @@ pub enum RemoveError {
 }
 
 impl Fleet {
-    /// Asks the guest to end and ends it after `timeout`; one that is over is no error. Waits for the end; a caller that goes away
+    /// Asks the guest to end and ends it after `timeout`, or what it was created with; one that is over is no error. Waits for the end; a caller that goes away
     /// changes nothing about it.
     ///
     /// # Errors
     /// [`EndError::Store`].
-    pub async fn stop(self: &Arc<Self>, vm: &Arc<Vm>, timeout: Duration) -> Result<(), EndError> {
+    pub async fn stop(
+        self: &Arc<Self>,
+        vm: &Arc<Vm>,
+        timeout: Option<Duration>,
+    ) -> Result<(), EndError> {
         vm.reach(|state| state != State::Creating).await;
+        let own = vm
+            .linux()
+            .map_or(StopVm::DEFAULT_TIMEOUT_MS, |linux| linux.stop_timeout_ms);
+        let timeout = timeout.unwrap_or(Duration::from_millis(own));
+        let timeout = match vm.linux() {
+            // That is its program's time; then its disks are to be unmounted.
+            Some(_) if !timeout.is_zero() => timeout.saturating_add(UNMOUNTING),
+            _ => timeout,
+        };
         let timeout = SignedDuration::try_from(timeout).unwrap_or(SignedDuration::MAX);
         let by = Timestamp::now()
             .checked_add(timeout)
@@ -85,8 +105,9 @@ impl Fleet {
         if vm.step(Step::StopAsked) {
             self.tell(EventKind::Stopping, vm);
         }
+        let over = vm.over();
         tokio::spawn(Arc::clone(self).bring_down(Arc::clone(vm), by));
-        vm.reach(State::is_ended).await;
+        over.await;
         Ok(())
     }
 
@@ -99,7 +120,7 @@ impl Fleet {
         if state.is_ended() {
             return Err(not(vm, "running"));
         }
-        self.stop(vm, Duration::ZERO).await
+        self.stop(vm, Some(Duration::ZERO)).await
     }
 
     /// Makes it stand still.
@@ -185,10 +206,18 @@ impl Fleet {
     }
 
     /// Clears away what a VM left that is over and not wanted any more.
-    pub(super) async fn clear(&self, vm: &Arc<Vm>) -> Result<(), RemoveError> {
+    pub(super) async fn clear(self: &Arc<Self>, vm: &Arc<Vm>) -> Result<(), RemoveError> {
         vm.step(Step::RemoveAsked);
         let folder = vm.folder().clone();
-        let cleared = spawn_blocking(move || folder.clear()).await;
+        let (fleet, id) = (Arc::clone(self), vm.id().to_owned());
+        let has_network = vm.linux().is_some_and(|linux| linux.lease.is_some());
+        let cleared = spawn_blocking(move || {
+            if has_network {
+                fleet.plugs.release(&id);
+            }
+            folder.clear()
+        });
+        let cleared = cleared.await;
         cleared
             .unwrap_or_else(|e| Err(e.into()))
             .map_err(|source| RemoveError::Folder {
@@ -207,15 +236,13 @@ impl Fleet {
     /// Asks the guest to end, and kills its monitor when `by` has come.
     pub(super) async fn bring_down(self: Arc<Self>, vm: Arc<Vm>, by: Timestamp) {
         let left = Timestamp::now().duration_until(by);
+        let start = vm.starts();
+        let over = vm.over();
         if let Ok(left) = Duration::try_from(left)
             && !left.is_zero()
         {
             let graceful = async {
-                // Before it is entered there is nobody to ask.
-                if let Err(error) = control::shut_down(vm.folder()).await {
-                    warn!(vm = vm.id(), %error, "cannot ask the guest to end");
-                }
-                vm.reach(State::is_ended).await;
+                tokio::join!(ask_to_end(&vm, left), over);
             };
             if tokio::time::timeout(left, graceful).await.is_ok() {
                 return;
@@ -223,10 +250,32 @@ impl Fleet {
         }
         if let Some(monitor) = vm.monitor()
             && !vm.state().is_ended()
+            && vm.starts() == start
             && let Err(error) = monitor.kill()
         {
             warn!(vm = vm.id(), pid = monitor.pid(), %error, "cannot kill its monitor");
         }
+    }
+}
+
+/// Asks a guest to end: a Linux guest's agent, where it answers, else by Ctrl-Alt-Del. Before it is entered there is nobody to ask.
+async fn ask_to_end(vm: &Vm, left: Duration) {
+    if vm.linux().is_some() {
+        let time = left.saturating_sub(UNMOUNTING);
+        let shutdown = Request::Shutdown(Shutdown {
+            timeout_ms: u32::try_from(time.as_millis()).unwrap_or(u32::MAX),
+            force: false,
+        });
+        // One that stands still hears nothing.
+        let _ = control::resume(vm.folder()).await;
+        match agent::open(vm.folder(), shutdown, AGENT).await {
+            // The connection lasts as long as the guest: closing it now would say nothing, but to keep it costs nothing either.
+            Ok(_connection) => return vm.over().await,
+            Err(error) => warn!(vm = vm.id(), %error, "cannot ask its agent to end it"),
+        }
+    }
+    if let Err(error) = control::shut_down(vm.folder()).await {
+        warn!(vm = vm.id(), %error, "cannot ask the guest to end");
     }
 }
 

@@ -8,8 +8,10 @@
 //! A daemon that is killed between any two of these finds, when it returns, the record, the folder, the lock that a living monitor
 //! holds and the meter; [`recover`] decides from these four alone.
 
+mod again;
 mod create;
 mod end;
+mod keep;
 mod launch;
 pub mod recover;
 mod watch;
@@ -22,16 +24,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::{EventKind, VmCounts};
-use tokio::sync::{RwLock, Semaphore};
+use network::{Network, NetworkSpec};
+use tokio::sync::{OnceCell, RwLock, Semaphore};
 
+pub use again::AgainError;
 pub use create::CreateError;
 pub use end::{EndError, RemoveError};
 pub use launch::LaunchError;
 
+use crate::disk::volume::Volumes;
+use crate::disk::{DiskError, Disks};
 use crate::events::Events;
 use crate::folder::Home;
-use crate::host::HostFacts;
+use crate::host::{HostFacts, ProbeError, probe};
+use crate::linux::boot::Programs;
+use crate::plug::{PlugError, Plugs};
 use crate::store::journal::Journal;
+use crate::store::{Change, StoreError};
 use crate::vm::Vm;
 
 /// How long a monitor may take to enter its guest; it takes milliseconds, and longer only where hundreds start at once.
@@ -48,6 +57,12 @@ pub struct Fleet {
     pub images: Arc<images::Store>,
     /// What the host has.
     pub host: HostFacts,
+    /// Makes disks.
+    pub disks: Disks,
+    /// Disks that outlive VMs.
+    pub volumes: Volumes,
+    /// Networks.
+    pub plugs: Plugs,
     /// How long a monitor may take to enter its guest, from its start or from when it was found again.
     pub boot_limit: Duration,
     journal: Journal,
@@ -56,6 +71,10 @@ pub struct Fleet {
     images_in_flux: RwLock<()>,
     /// The monitor's program.
     vmm: PathBuf,
+    /// What Linux guests boot.
+    programs: Programs,
+    /// What the monitor found out about this host's KVM.
+    probe: OnceCell<serde_json::Value>,
     /// Opened once for all monitors; where that failed, each tries and says why itself.
     kvm: Option<File>,
     /// Starting more monitors at once than this only makes each slower.
@@ -66,6 +85,31 @@ pub struct Fleet {
 struct Table {
     by_id: BTreeMap<String, Arc<Vm>>,
     by_name: HashMap<String, String>,
+}
+
+/// A network was not made, or not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// It cannot be made.
+    #[error(transparent)]
+    Plug(#[from] PlugError),
+    /// It cannot be removed.
+    #[error(transparent)]
+    Remove(#[from] network::book::RemoveError),
+    /// It could not be written down.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The fleet cannot be managed.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// The host says nothing about itself.
+    #[error("cannot ask the host what it has")]
+    Host(#[from] io::Error),
+    /// There is no place for disks.
+    #[error(transparent)]
+    Disks(#[from] DiskError),
 }
 
 /// No VM, or several.
@@ -88,14 +132,18 @@ impl Fleet {
     /// An empty fleet; [`Fleet::recover`] fills it.
     ///
     /// # Errors
-    /// The operating system's, where the host says nothing about itself.
+    /// [`FleetError`].
     pub fn new(
         home: Home,
         journal: Journal,
         images: images::Store,
         vmm: PathBuf,
-    ) -> io::Result<Self> {
+        programs: Programs,
+    ) -> Result<Self, FleetError> {
         let host = HostFacts::read()?;
+        let disks = Disks::open(home.templates())?;
+        let volumes = Volumes::open(home.volumes())?;
+        let plugs = Plugs::open(home.dir());
         Ok(Self {
             home,
             events: Arc::new(Events::new()),
@@ -103,7 +151,12 @@ impl Fleet {
             journal,
             table: Mutex::default(),
             images_in_flux: RwLock::new(()),
+            disks,
+            volumes,
+            plugs,
             vmm,
+            programs,
+            probe: OnceCell::new(),
             kvm: File::options()
                 .read(true)
                 .write(true)
@@ -198,10 +251,80 @@ impl Fleet {
         change(&self.image_users())
     }
 
-    /// The monitor's program.
+    /// Makes a network and writes it down.
+    ///
+    /// # Errors
+    /// [`NetworkError`].
+    pub async fn create_network(
+        &self,
+        name: &str,
+        spec: &NetworkSpec,
+    ) -> Result<Network, NetworkError> {
+        let network = self.plugs.create(name, spec)?;
+        let written = Change::PutNetwork(Box::new(network.clone()));
+        if let Err(error) = self.journal.put(written).await {
+            if let Ok(networks) = self.plugs.networks() {
+                let _ = networks.remove(name);
+            }
+            return Err(error.into());
+        }
+        Ok(network)
+    }
+
+    /// Removes a network in which no VM is.
+    ///
+    /// # Errors
+    /// [`NetworkError`].
+    pub async fn remove_network(&self, name: &str) -> Result<(), NetworkError> {
+        self.plugs.networks()?.remove(name)?;
+        self.journal
+            .put(Change::DeleteNetwork(name.to_owned()))
+            .await?;
+        Ok(())
+    }
+
+    /// The VMs in a network.
     #[must_use]
-    pub fn vmm(&self) -> &std::path::Path {
-        &self.vmm
+    pub fn network_users(&self, network: &str) -> Vec<String> {
+        let table = self.table();
+        let is_in = |vm: &&Arc<Vm>| {
+            let lease = vm.linux().and_then(|linux| linux.lease.as_ref());
+            lease.is_some_and(|lease| lease.network == network)
+        };
+        let users = table.by_id.values().filter(is_in);
+        users.map(|vm| vm.name().to_owned()).collect()
+    }
+
+    /// What the monitor finds out about this host's KVM, once. A probe that failed is tried again: what was missing may be
+    /// there by now.
+    ///
+    /// # Errors
+    /// [`ProbeError`].
+    pub async fn probe(&self) -> Result<&serde_json::Value, ProbeError> {
+        self.probe.get_or_try_init(|| probe(&self.vmm)).await
+    }
+
+    /// Whether ring 0 is emulated here, which a Linux kernel should know. Where that cannot be found out, no monitor starts either.
+    async fn ring0_is_emulated(&self) -> bool {
+        match self.probe().await {
+            Ok(facts) => facts["ring0_emulated"].as_bool().unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, "cannot probe the host");
+                false
+            }
+        }
+    }
+
+    /// The VMs of each volume.
+    #[must_use]
+    pub fn volume_users(&self, volume: &str) -> Vec<String> {
+        let table = self.table();
+        let uses = |vm: &&Arc<Vm>| {
+            vm.linux()
+                .is_some_and(|linux| linux.volumes.iter().any(|mount| mount.volume == volume))
+        };
+        let users = table.by_id.values().filter(uses);
+        users.map(|vm| vm.name().to_owned()).collect()
     }
 
     /// Writes down what is left to write. VMs live on. Blocks.

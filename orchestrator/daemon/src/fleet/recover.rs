@@ -17,11 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use network::{Known, Network};
+use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 use vmm::meter::{Phase, Reading, State as MeterState};
 use vmm::outcome::{Cause, Outcome};
 
-use super::{Fleet, watch};
+use super::{CreateError, Fleet, watch};
 use crate::folder::Lease;
 use crate::metrics;
 use crate::process::{self, Process};
@@ -117,7 +119,7 @@ pub fn decide(sight: Sight) -> Action {
 impl Fleet {
     /// Takes over what is written down and what lives. Returns when each VM's state is known, save for those that are being
     /// started, or removed, or whose monitor is just dying.
-    pub async fn recover(self: &Arc<Self>, records: Vec<Record>) {
+    pub async fn recover(self: &Arc<Self>, records: Vec<Record>, networks: Vec<Network>) {
         let vms: Vec<Arc<Vm>> = records
             .into_iter()
             .map(|record| {
@@ -130,6 +132,7 @@ impl Fleet {
             vms.iter().for_each(|vm| table.insert(vm));
         }
         self.sweep();
+        self.plug_again(&vms, networks).await;
         for vm in vms {
             if !self.settle(&vm).await {
                 let fleet = Arc::clone(self);
@@ -139,6 +142,21 @@ impl Fleet {
                     }
                 });
             }
+        }
+    }
+
+    /// Brings networks back to what is written down: those of VMs that live go on, those of others go.
+    async fn plug_again(self: &Arc<Self>, vms: &[Arc<Vm>], networks: Vec<Network>) {
+        let leased = vms.iter().filter_map(|vm| {
+            let lease = vm.linux()?.lease.clone()?;
+            let live = !matches!(vm.folder().lease(), Ok(Lease::Free));
+            Some(Known { lease, live })
+        });
+        let leased: Vec<Known> = leased.collect();
+        let fleet = Arc::clone(self);
+        let reconciled = spawn_blocking(move || fleet.plugs.reconcile(&networks, &leased)).await;
+        if let Ok(Err(error)) = reconciled {
+            error!(%error, "cannot bring networks back");
         }
     }
 
@@ -223,7 +241,8 @@ impl Fleet {
             }
             Action::Start => {
                 let (fleet, vm) = (Arc::clone(self), Arc::clone(vm));
-                tokio::spawn(async move { fleet.start_again(&vm).await });
+                // Where that fails, the VM says so.
+                tokio::spawn(async move { drop(fleet.start_again(&vm).await) });
             }
         }
         true
@@ -244,7 +263,7 @@ impl Fleet {
                 Some(MeterState::Ended) => Page::Over,
                 Some(_) => Page::Alive,
             },
-            same_boot: vm.base().host_boot == self.host.boot_id,
+            same_boot: vm.host_boot() == self.host.boot_id,
         }
     }
 
@@ -278,6 +297,7 @@ impl Fleet {
             }
         }
         tokio::spawn(Arc::clone(self).watch_found(Arc::clone(vm), monitor));
+        self.keep_agent(vm);
         if let Desired::Stop { by } = vm.desired() {
             vm.step(Step::StopAsked);
             tokio::spawn(Arc::clone(self).bring_down(Arc::clone(vm), by));
@@ -294,16 +314,20 @@ impl Fleet {
         });
     }
 
-    /// Starts a VM that was written down, and of which no guest ever ran.
-    async fn start_again(self: &Arc<Self>, vm: &Arc<Vm>) {
+    /// Starts a VM that was written down, and of which no guest ran since.
+    ///
+    /// # Errors
+    /// [`CreateError`]; the VM has failed by that.
+    pub(super) async fn start_again(self: &Arc<Self>, vm: &Arc<Vm>) -> Result<(), CreateError> {
         let started = match self.open_image(vm.base().digest.clone()).await {
-            Ok((_, image)) => self.start(vm, image).await,
+            Ok(image) => self.start(vm, image).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = started {
+        if let Err(error) = &started {
             warn!(vm = vm.id(), %error, "cannot start it");
-            self.ended(vm, Outcome::new(Cause::Failed, crate::chain(&error)));
+            self.ended(vm, Outcome::new(Cause::Failed, crate::chain(error)));
         }
+        started
     }
 }
 

@@ -59,6 +59,7 @@ impl Fleet {
         }
         self.part(&vm, &process).await;
         let status = process::reap(&mut child);
+        self.unplug(&vm).await;
         self.after(&vm, status);
     }
 
@@ -93,6 +94,7 @@ impl Fleet {
             self.ended(&vm, outcome);
         }
         self.part(&vm, &process).await;
+        self.unplug(&vm).await;
         self.after(&vm, None);
     }
 
@@ -121,9 +123,17 @@ impl Fleet {
         process.gone().await;
     }
 
+    /// The process is gone, and nobody has the VM's tap any more.
+    async fn unplug(self: &Arc<Self>, vm: &Vm) {
+        if vm.linux().is_some_and(|linux| linux.lease.is_some()) {
+            let (fleet, id) = (Arc::clone(self), vm.id().to_owned());
+            // It fails only where the daemon ends, and the next one tidies up.
+            let _ = tokio::task::spawn_blocking(move || fleet.plugs.detach(&id)).await;
+        }
+    }
+
     /// The process is gone: where nobody said how the VM ended, this is how.
     fn after(self: &Arc<Self>, vm: &Arc<Vm>, status: Option<ExitStatus>) {
-        vm.set_monitor(None);
         if !vm.state().is_ended() {
             let reading = metrics::read(vm.folder());
             let outcome = reading
@@ -131,6 +141,8 @@ impl Fleet {
                 .unwrap_or_else(|| died(vm, status));
             self.ended(vm, outcome);
         }
+        // At last: from here on it may be started again, and what is said of this start would be taken for the next one's.
+        vm.set_monitor(None);
     }
 
     /// The VM runs.
@@ -153,7 +165,9 @@ impl Fleet {
             self.entered(vm, at);
         }
         let at = reached(Phase::Ended).unwrap_or_else(Timestamp::now);
-        let counted = reading.as_ref().map(metrics::metrics);
+        let counted = reading
+            .as_ref()
+            .map(|reading| metrics::metrics(reading, vm.agent().answered_ns));
         self.end_at(vm, outcome, at, counted);
     }
 
@@ -165,10 +179,12 @@ impl Fleet {
         at: Timestamp,
         counted: Option<api::Metrics>,
     ) {
+        let cause = outcome.cause;
         if !vm.end(&self.journal, outcome, at, counted) {
             return;
         }
         self.tell(EventKind::Ended, vm);
+        self.again_by_policy(vm, cause);
         // One that is wanted removed is removed by whoever wants it.
         if vm.base().auto_remove && vm.desired() != Desired::Remove {
             let (fleet, vm) = (Arc::clone(self), Arc::clone(vm));

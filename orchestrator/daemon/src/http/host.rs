@@ -23,8 +23,7 @@ pub(super) async fn version() -> Json<Version> {
 #[utoipa::path(get, path = "/v1/host", tag = "host", responses((status = 200, body = Host)))]
 pub(super) async fn host(State(app): State<App>) -> Result<Json<Host>, ApiError> {
     let fleet = &app.fleet;
-    // A probe that failed is tried again: what was missing may be there by now.
-    let probe = app.probe.get_or_try_init(|| host::probe(fleet.vmm())).await;
+    let probe = fleet.probe().await;
     let (vms, memory_promised_mib) = fleet.counts();
     Ok(Json(Host {
         cpus: fleet.host.cpus,

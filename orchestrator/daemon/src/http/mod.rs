@@ -6,23 +6,31 @@
 
 mod error;
 mod extract;
+mod guest;
 mod host;
 mod images;
+mod networks;
+mod recipes;
 pub mod serve;
 mod streams;
 mod vms;
+mod volumes;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Uri;
 use axum::routing::{get, post};
-use tokio::sync::OnceCell;
+use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 
 use crate::fleet::Fleet;
 use crate::follow::Follower;
 use error::ApiError;
+
+/// Most clients that are joined to programs in guests at once; each takes two descriptors and two frames.
+pub const SESSIONS: usize = 1024;
 
 /// What every handler works with.
 #[derive(Clone, Debug)]
@@ -31,17 +39,21 @@ pub struct App {
     pub fleet: Arc<Fleet>,
     /// Who notices that a console grew.
     pub follower: Arc<Follower>,
-    probe: Arc<OnceCell<serde_json::Value>>,
+    /// Where recipes are.
+    recipes: Arc<Path>,
+    /// Places for clients that are joined to programs in guests.
+    sessions: Arc<Semaphore>,
 }
 
 impl App {
-    /// The API of `fleet`.
+    /// The API of `fleet`, with the recipes of a directory.
     #[must_use]
-    pub fn new(fleet: Arc<Fleet>, follower: Arc<Follower>) -> Self {
+    pub fn new(fleet: Arc<Fleet>, follower: Arc<Follower>, recipes: &Path) -> Self {
         Self {
             fleet,
             follower,
-            probe: Arc::default(),
+            recipes: recipes.into(),
+            sessions: Arc::new(Semaphore::new(SESSIONS)),
         }
     }
 
@@ -55,14 +67,39 @@ impl App {
             .route("/v1/vms/{vm}", get(vms::inspect).delete(vms::remove))
             .route("/v1/vms/{vm}/stop", post(vms::stop))
             .route("/v1/vms/{vm}/kill", post(vms::kill))
+            .route("/v1/vms/{vm}/start", post(vms::start))
             .route("/v1/vms/{vm}/pause", post(vms::pause))
             .route("/v1/vms/{vm}/resume", post(vms::resume))
             .route("/v1/vms/{vm}/wait", get(vms::wait))
             .route("/v1/vms/{vm}/logs", get(streams::logs))
             .route("/v1/vms/{vm}/console", post(streams::console))
+            .route("/v1/vms/{vm}/exec", post(guest::exec))
+            .route("/v1/vms/{vm}/attach", post(guest::attach))
+            .route(
+                "/v1/vms/{vm}/files",
+                get(guest::copy_out).put(guest::copy_in),
+            )
+            .route("/v1/vms/{vm}/files/stat", get(guest::stat))
+            .route("/v1/vms/{vm}/signal", post(guest::signal))
+            .route("/v1/vms/{vm}/stats", get(guest::stats))
+            .route("/v1/volumes", get(volumes::list).post(volumes::create))
+            .route("/v1/volumes/prune", post(volumes::prune))
+            .route(
+                "/v1/volumes/{volume}",
+                get(volumes::inspect).delete(volumes::remove),
+            )
+            .route("/v1/networks", get(networks::list).post(networks::create))
+            .route(
+                "/v1/networks/{network}",
+                get(networks::inspect).delete(networks::remove),
+            )
             .route("/v1/events", get(streams::events))
             .route("/v1/images", get(images::list).post(images::add))
             .route("/v1/images/gc", post(images::collect))
+            .route("/v1/images/import", post(images::import))
+            .route("/v1/images/pull", post(images::pull))
+            .route("/v1/images/build", post(recipes::build))
+            .route("/v1/recipes", get(recipes::list))
             .route(
                 "/v1/images/{image}",
                 get(images::inspect).delete(images::remove),
@@ -107,14 +144,35 @@ async fn wrong_method(method: axum::http::Method, uri: Uri) -> ApiError {
         vms::remove,
         vms::stop,
         vms::kill,
+        vms::start,
         vms::pause,
         vms::resume,
         vms::wait,
         streams::logs,
         streams::console,
+        guest::exec,
+        guest::attach,
+        guest::copy_in,
+        guest::copy_out,
+        guest::stat,
+        guest::signal,
+        guest::stats,
+        volumes::list,
+        volumes::create,
+        volumes::inspect,
+        volumes::remove,
+        volumes::prune,
+        networks::list,
+        networks::create,
+        networks::inspect,
+        networks::remove,
         streams::events,
         images::list,
         images::add,
+        images::import,
+        images::pull,
+        recipes::build,
+        recipes::list,
         images::collect,
         images::inspect,
         images::remove,

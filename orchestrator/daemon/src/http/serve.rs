@@ -13,10 +13,9 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Most connections at once.
 pub const CONNECTIONS: usize = 4096;
@@ -36,7 +35,7 @@ pub async fn serve(listener: UnixListener, router: Router, end: impl Future<Outp
         .header_read_timeout(HEADERS)
         .max_buf_size(HEAD_BYTES);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    let graceful = GracefulShutdown::new();
+    let ending = watch::Sender::new(());
     tokio::pin!(end);
     loop {
         let accepted = async {
@@ -57,15 +56,28 @@ pub async fn serve(listener: UnixListener, router: Router, end: impl Future<Outp
                 continue;
             }
         };
-        let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
-        let connection = graceful.watch(connection);
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), service.clone())
+            .with_upgrades();
+        let mut ended = ending.subscribe();
         tokio::spawn(async move {
             let _slot = slot;
-            if let Err(error) = connection.await {
+            let mut connection = std::pin::pin!(connection);
+            let served = tokio::select! {
+                served = &mut connection => served,
+                // Of the two ends of this channel the other one only ever says that it is over.
+                _ = ended.changed() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended badly");
             }
         });
     }
     drop(listener);
-    let _ = tokio::time::timeout(PARTING, graceful.shutdown()).await;
+    ending.send_replace(());
+    // Every connection has the other end of this.
+    let _ = tokio::time::timeout(PARTING, ending.closed()).await;
 }

@@ -82,7 +82,7 @@ impl Output {
                 Some(followed) if !over => {
                     tokio::select! {
                         () = followed.grown() => {}
-                        _ = self.vm.reach(VmState::is_ended) => {}
+                        () = self.vm.over() => {}
                     }
                 }
                 _ => return Ok(None),
@@ -131,7 +131,7 @@ pub(super) async fn console(
         if let Ok(bytes) = frame.into_data() {
             tokio::select! {
                 written = input.write_all(&bytes) => written.map_err(|_| over())?,
-                _ = vm.reach(VmState::is_ended) => return Err(over()),
+                () = vm.over() => return Err(over()),
             }
         }
     }

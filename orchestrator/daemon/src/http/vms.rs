@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{CreateVm, ErrorBody, ListQuery, RemoveQuery, StopVm, Until, VmState, WaitQuery};
+use api::{
+    AgentState, CreateVm, ErrorBody, HealthState, ListQuery, RemoveQuery, StopVm, Until, VmState,
+    WaitQuery,
+};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -70,8 +73,7 @@ pub(super) async fn stop(
     extract::Json(stop): extract::Json<StopVm>,
 ) -> One {
     let vm = app.fleet.find(&vm)?;
-    let timeout = stop.timeout_ms.unwrap_or(StopVm::DEFAULT_TIMEOUT_MS);
-    let timeout = Duration::from_millis(timeout);
+    let timeout = stop.timeout_ms.map(Duration::from_millis);
     app.fleet.stop(&vm, timeout).await?;
     detail(vm).await
 }
@@ -85,6 +87,18 @@ pub(super) async fn stop(
 pub(super) async fn kill(State(app): State<App>, Path(vm): Path<String>) -> One {
     let vm = app.fleet.find(&vm)?;
     app.fleet.kill(&vm).await?;
+    detail(vm).await
+}
+
+/// Starts a VM again that has ended, with its disk, its volumes, its addresses and its console's log.
+#[utoipa::path(post, path = "/v1/vms/{vm}/start", tag = "vms", params(("vm" = String, Path)), responses(
+    (status = 200, body = api::Vm),
+    (status = 404, body = ErrorBody),
+    (status = 409, description = "It has not ended, or another VM runs on one of its volumes", body = ErrorBody),
+))]
+pub(super) async fn start(State(app): State<App>, Path(vm): Path<String>) -> One {
+    let vm = app.fleet.find(&vm)?;
+    app.fleet.again(&vm).await?;
     detail(vm).await
 }
 
@@ -128,7 +142,7 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Waits until the VM runs (or has ended without), or until it has ended. Answers also where it is removed meanwhile.
+/// Waits until the VM runs, its program does, its probe succeeds (or it has ended without), or until it has ended. Answers also where it is removed meanwhile.
 #[utoipa::path(get, path = "/v1/vms/{vm}/wait", tag = "vms", params(("vm" = String, Path), WaitQuery), responses(
     (status = 200, body = api::Vm),
     (status = 404, body = ErrorBody),
@@ -141,8 +155,20 @@ pub(super) async fn wait(
     let vm = app.fleet.find(&vm)?;
     let boots = |state| matches!(state, VmState::Creating | VmState::Starting);
     match query.until {
-        Until::Running | Until::Ready | Until::Healthy => vm.reach(|state| !boots(state)).await,
-        Until::Ended => vm.reach(VmState::is_ended).await,
+        Until::Running => drop(vm.reach(|state| !boots(state)).await),
+        Until::Ended => drop(vm.reach(VmState::is_ended).await),
+        Until::Ready | Until::Healthy => {
+            // Until then it has no start that could be over.
+            vm.reach(|state| !boots(state)).await;
+            if let Some(linux) = vm.linux() {
+                let probed = query.until == Until::Healthy && linux.health.is_some();
+                vm.agent_reaches(|agent| match probed {
+                    true => agent.health == Some(HealthState::Healthy),
+                    false => agent.state == AgentState::Running,
+                })
+                .await;
+            }
+        }
     };
     detail(vm).await
 }

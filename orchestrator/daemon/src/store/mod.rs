@@ -6,15 +6,21 @@
 pub mod journal;
 pub mod redb;
 
+use network::Network;
+
 use crate::record::Record;
 
-/// A change of one record.
+/// A change of one record, or of one network.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// It is this from now on.
     Put(Box<Record>),
     /// It is there no more; one that is not there is no error.
     Delete(String),
+    /// A network is this from now on.
+    PutNetwork(Box<Network>),
+    /// A network is there no more; one that is not there is no error.
+    DeleteNetwork(String),
 }
 
 /// Keeps records.
@@ -26,6 +32,12 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreError`] where one cannot be read: nothing is then done about any.
     fn load(&mut self) -> Result<Vec<Record>, StoreError>;
+
+    /// Every network.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn networks(&mut self) -> Result<Vec<Network>, StoreError>;
 
     /// Makes the changes, in their order: all durable when this returns, or none made.
     ///

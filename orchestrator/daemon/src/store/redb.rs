@@ -7,13 +7,20 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
+use network::Network;
+
 use super::{Change, Store, StoreError};
 use crate::record::Record;
 
 /// Id to record, as JSON: a person with any redb tool can read it.
 const VMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("vms");
 const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
-const FORMAT: u32 = 1;
+/// Name to network, as JSON.
+const NETWORKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("networks");
+/// With networks, and with VMs that are Linux guests.
+const FORMAT: u32 = 2;
+/// Without them; what it holds is the same otherwise.
+const FORMAT_BEFORE: u32 = 1;
 /// All records together are small: the default of a gibibyte is for other uses.
 const CACHE: usize = 8 << 20;
 
@@ -78,6 +85,13 @@ impl RedbStore {
         }
         match read_format(store.database()?) {
             Ok(Some(FORMAT)) => Ok(store),
+            Ok(Some(FORMAT_BEFORE)) => {
+                let renewed = write(store.database()?, lay_out);
+                match renewed {
+                    Ok(()) => Ok(store),
+                    Err(e) => Err(store.failed("renew", e)),
+                }
+            }
             Ok(Some(found)) => Err(StoreError::Format {
                 file: store.file(),
                 found,
@@ -97,6 +111,14 @@ impl RedbStore {
                 .map_err(|e| self.failed("open", e.into()))?,
         };
         Ok(self.db.insert(db))
+    }
+
+    fn rows(
+        &mut self,
+        table: TableDefinition<'_, &str, &[u8]>,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let read = read_all(self.database()?, table);
+        read.map_err(|e| self.failed("read", e))
     }
 
     fn file(&self) -> String {
@@ -131,9 +153,8 @@ impl RedbStore {
 
 impl Store for RedbStore {
     fn load(&mut self) -> Result<Vec<Record>, StoreError> {
-        let read = read_all(self.database()?);
-        let rows = read.map_err(|e| self.failed("read", e))?;
-        rows.into_iter()
+        self.rows(VMS)?
+            .into_iter()
             .map(|(id, json)| {
                 let record: Record = serde_json::from_slice(&json)
                     .map_err(|e| self.damaged(format!("the record of VM {id}: {e}")))?;
@@ -146,9 +167,20 @@ impl Store for RedbStore {
             .collect()
     }
 
+    fn networks(&mut self) -> Result<Vec<Network>, StoreError> {
+        self.rows(NETWORKS)?
+            .into_iter()
+            .map(|(name, json)| {
+                serde_json::from_slice(&json)
+                    .map_err(|e| self.damaged(format!("the record of network {name}: {e}")))
+            })
+            .collect()
+    }
+
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         let written = write(self.database()?, |transaction| {
             let mut table = transaction.open_table(VMS)?;
+            let mut networks = transaction.open_table(NETWORKS)?;
             for change in changes {
                 match change {
                     Change::Put(record) => {
@@ -158,6 +190,14 @@ impl Store for RedbStore {
                     }
                     Change::Delete(id) => {
                         table.remove(id.as_str())?;
+                    }
+                    Change::PutNetwork(network) => {
+                        let json = serde_json::to_vec(network)
+                            .map_err(|e| redb::Error::Io(io::Error::other(e)))?;
+                        networks.insert(network.name.as_str(), json.as_slice())?;
+                    }
+                    Change::DeleteNetwork(name) => {
+                        networks.remove(name.as_str())?;
                     }
                 }
             }
@@ -178,15 +218,19 @@ fn create(path: &Path) -> Result<(), redb::Error> {
         _ => {}
     }
     let db = Database::builder().set_cache_size(CACHE).create(&beside)?;
-    write(&db, |transaction| {
-        transaction.open_table(META)?.insert("format", FORMAT)?;
-        transaction.open_table(VMS)?;
-        Ok(())
-    })?;
+    write(&db, lay_out)?;
     drop(db);
     fs::rename(&beside, path)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
     fs::File::open(dir)?.sync_all()?;
+    Ok(())
+}
+
+/// Makes the tables that are not there, and says the format.
+fn lay_out(transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(META)?.insert("format", FORMAT)?;
+    transaction.open_table(VMS)?;
+    transaction.open_table(NETWORKS)?;
     Ok(())
 }
 
@@ -213,8 +257,11 @@ fn read_format(db: &Database) -> Result<Option<u32>, redb::Error> {
     Ok(table.get("format")?.map(|value| value.value()))
 }
 
-fn read_all(db: &Database) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
-    let table = db.begin_read()?.open_table(VMS)?;
+fn read_all(
+    db: &Database,
+    table: TableDefinition<'_, &str, &[u8]>,
+) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+    let table = db.begin_read()?.open_table(table)?;
     let mut rows = Vec::new();
     for row in table.iter()? {
         let (id, json) = row?;

@@ -1,10 +1,10 @@
 //! A daemon of its own for each test, with a monitor that has no machine (`examples/fake_monitor.rs`).
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use api::{Client, CreateVm, Until, Vm};
+use api::{Client, CreateVm, LogsQuery, Until, Vm};
 use bytes::Bytes;
 use futures::stream;
 use tempfile::TempDir;
@@ -25,6 +25,59 @@ impl Daemon {
             .await
             .unwrap();
         daemon
+    }
+
+    /// The same, with the Linux image `linux`, too, whose program is `serve`.
+    pub(crate) async fn with_linux() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = images::Store::open(dir.path().join("images")).unwrap();
+        let mut root = store.root_writer().unwrap();
+        // As much of an erofs as the store looks at.
+        let mut content = vec![0; 8192];
+        content[1024..1028].copy_from_slice(&0xe0f5_e1e2_u32.to_le_bytes());
+        root.write_all(&content).unwrap();
+        let config = images::Config {
+            cmd: vec!["serve".to_owned()],
+            env: vec!["A=image".to_owned()],
+            ..images::Config::new()
+        };
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let source = images::Source::Oci { digest };
+        let name = "linux".parse().unwrap();
+        store
+            .add_linux(&name, root.finish().unwrap(), config, source)
+            .unwrap();
+        Self::on(dir)
+    }
+
+    /// Creates a Linux VM whose agent is as `words` say, and waits until it is ready.
+    pub(crate) async fn ready(&self, name: &str, words: &str) -> Vm {
+        self.client().create(&linux(name, words)).await.unwrap();
+        self.client().wait(name, Until::Ready).await.unwrap()
+    }
+
+    /// What a VM's console has written so far.
+    pub(crate) async fn console(&self, vm: &str) -> String {
+        let mut output = self.client().logs(vm, LogsQuery::default()).await.unwrap();
+        let mut text = Vec::new();
+        while let Some(bytes) = output.next().await.unwrap() {
+            text.extend_from_slice(&bytes);
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    /// Reads a VM's console until it has said something.
+    pub(crate) async fn says(&self, vm: &str, wanted: &str) {
+        let follow = LogsQuery {
+            follow: true,
+            tail: None,
+        };
+        let mut output = self.client().logs(vm, follow).await.unwrap();
+        let mut text = String::new();
+        while !text.contains(wanted) {
+            let bytes = output.next().await.unwrap().expect("the output goes on");
+            text.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
     }
 
     /// Starts one on a directory; returns when it serves.
@@ -112,6 +165,10 @@ pub(crate) fn command(dir: &TempDir) -> Command {
         .arg(dir.path())
         .arg("--vmm")
         .arg(monitor());
+    // What the fake monitor boots is there and is nothing.
+    for flag in ["--kernel", "--initrd"] {
+        command.arg(flag).arg("/dev/null");
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
@@ -127,6 +184,17 @@ pub(crate) fn request(name: &str, args: &[&str]) -> CreateVm {
         name: Some(name.to_owned()),
         args: args.iter().map(ToString::to_string).collect(),
         ..CreateVm::new("app")
+    }
+}
+
+/// A Linux VM without a network, with a small disk.
+pub(crate) fn linux(name: &str, words: &str) -> CreateVm {
+    CreateVm {
+        name: Some(name.to_owned()),
+        kernel_args: words.to_owned(),
+        networks: Some(vec!["none".to_owned()]),
+        disk_mib: Some(64),
+        ..CreateVm::new("linux")
     }
 }
 

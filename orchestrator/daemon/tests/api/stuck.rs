@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::VmState;
 use daemon::fleet::Fleet;
 use daemon::folder::{Home, Lease};
+use daemon::linux::boot::Programs;
 use daemon::store::Store;
 use daemon::store::journal::Journal;
 use daemon::store::redb::RedbStore;
@@ -23,10 +24,14 @@ async fn impatient(dir: &Path) -> Arc<Fleet> {
     let records = store.load().unwrap();
     let images = images::Store::open(home.images()).unwrap();
     let journal = Journal::start(store).unwrap();
-    let mut fleet = Fleet::new(home, journal, images, monitor()).unwrap();
+    let programs = Programs {
+        kernel: "/dev/null".into(),
+        initrd: "/dev/null".into(),
+    };
+    let mut fleet = Fleet::new(home, journal, images, monitor(), programs).unwrap();
     fleet.boot_limit = Duration::ZERO;
     let fleet = Arc::new(fleet);
-    fleet.recover(records).await;
+    fleet.recover(records, vec![]).await;
     fleet
 }
 

@@ -16,10 +16,15 @@ impl Store for Gated {
         Ok(Vec::new())
     }
 
+    fn networks(&mut self) -> Result<Vec<network::Network>, StoreError> {
+        Ok(Vec::new())
+    }
+
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         let ids = changes.iter().map(|change| match change {
             Change::Put(record) => record.id.clone(),
-            Change::Delete(id) => id.clone(),
+            Change::Delete(id) | Change::DeleteNetwork(id) => id.clone(),
+            Change::PutNetwork(network) => network.name.clone(),
         });
         self.seen.send(ids.collect()).unwrap();
         self.gate.recv().unwrap()

@@ -24,6 +24,8 @@ fn record(id: &str) -> Record {
         host_boot: "boot".to_owned(),
         desired: Desired::Run,
         ended: None,
+        starts: 0,
+        linux: None,
     }
 }
 
@@ -79,9 +81,35 @@ fn a_newer_format_is_left_to_the_newer_daemon() {
     drop(store);
     let error = RedbStore::open(&path).unwrap_err();
     assert!(
-        matches!(error, StoreError::Format { found: 2, .. }),
+        matches!(error, StoreError::Format { found, .. } if found == FORMAT + 1),
         "{error}"
     );
+}
+
+#[test]
+fn the_records_of_an_older_daemon_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let mut store = RedbStore::open(&path).unwrap();
+    store.commit(&[put("a")]).unwrap();
+    write(store.database().unwrap(), |transaction| {
+        // As it was before there were Linux guests.
+        let mut old = serde_json::to_value(record("a")).unwrap();
+        let fields = old.as_object_mut().unwrap();
+        fields.remove("starts").unwrap();
+        let json = serde_json::to_vec(&old).unwrap();
+        transaction.open_table(VMS)?.insert("a", json.as_slice())?;
+        transaction.delete_table(NETWORKS)?;
+        transaction
+            .open_table(META)?
+            .insert("format", FORMAT_BEFORE)?;
+        Ok(())
+    })
+    .unwrap();
+    drop(store);
+    let mut store = RedbStore::open(&path).unwrap();
+    assert_eq!(store.load().unwrap(), [record("a")]);
+    assert!(store.networks().unwrap().is_empty());
 }
 
 /// What a file with these bytes changed, and cut there, is taken for.

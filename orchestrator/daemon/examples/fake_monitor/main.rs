@@ -10,6 +10,10 @@
 //! | `deaf` | as without, but does not listen when asked to shut down |
 //! | `stuck` | is never entered |
 //! | `crash` | the monitor dies without a word |
+//!
+//! With a vsock device it is a Linux guest, and has an agent: see [`agent`].
+
+mod agent;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -60,6 +64,10 @@ fn main() {
     meter.reach(Phase::Entered);
     meter.set_state(State::Running);
     launch::tell(&socket, &Event::Running);
+    if let Some(vsock) = vm.vsock {
+        let guest = agent::Guest::new(vm.boot.args.as_str(), output, vm.disks, meter, socket);
+        return agent::serve(&Arc::new(guest), vsock.listener, vm.control);
+    }
     let end = |status| {
         let outcome = Outcome::exit(status);
         meter.end(&outcome);
@@ -94,7 +102,7 @@ fn main() {
 }
 
 /// Reads one request, says yes, and does what it says of the state.
-fn answer(client: &UnixStream, meter: &Meter) -> String {
+pub(crate) fn answer(client: &UnixStream, meter: &Meter) -> String {
     let mut reader = BufReader::new(client);
     let mut length = 0;
     loop {
