@@ -136,7 +136,7 @@ impl Agent {
                 match Message::decode(frame)? {
                     Message::Hello(_) => {}
                     Message::Error(failure) => {
-                        return Err::<(), Failure>(failure).map_err(Into::into);
+                        return Err(failure.into());
                     }
                     message => {
                         if hear(message)? {
