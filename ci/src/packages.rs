@@ -13,7 +13,7 @@ pub(crate) const QEMU: Package = Package {
 };
 
 /// What the tests of images hold our readers and writers against, and what builds recipes.
-pub(crate) const IMAGES: [Package; 5] = [
+pub(crate) const IMAGES: [Package; 6] = [
     Package {
         program: "fsck.erofs",
         name: "erofs-utils",
@@ -38,6 +38,11 @@ pub(crate) const IMAGES: [Package; 5] = [
         program: "docker-registry",
         name: "docker-registry",
         why: "is a registry to pull from",
+    },
+    Package {
+        program: "busybox",
+        name: "busybox-static",
+        why: "is the program of a guest's image",
     },
 ];
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use abi::agent::PORT;
 use abi::agent::frame::Decoder;
 use abi::agent::message::{Hello, Message};
-use abi::agent::reply::{Exit, Failure, Reply, Status};
+use abi::agent::reply::{Exit, Reply, Status};
 use abi::agent::request::{Exec, Program, Request};
 use abi::agent::start::{Mode, Restart, Start};
 use anyhow::{Context, Result, bail};
@@ -71,7 +71,7 @@ impl Agent {
     /// The answer to a request that has one.
     ///
     /// # Errors
-    /// Where there is none, or a failure: a [`Failure`] then.
+    /// Where there is none, or a failure: a [`Failure`](abi::agent::reply::Failure) then.
     pub fn ask(&self, request: Request) -> Result<Reply> {
         let mut reply = None;
         self.follow(request, |message| match message {

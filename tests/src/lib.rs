@@ -4,7 +4,8 @@
 //! - [`monitor`]: one monitor, started as `vmd` starts it, its console and its end.
 //! - [`agent`]: what a host says to the agent in a Linux guest.
 //! - [`elf`]: ELF files to order, right and wrong.
-//! - [`linux`]: a first file system for a Linux guest.
+//! - [`linux`]: Linux guests, and a first file system for them.
+//! - [`boxed`]: a small Linux image that Shoal did not make.
 //! - [`shoal`]: a daemon in a directory of its own, and `vmctl` that speaks to it.
 //! - [`host`]: what stands on the host for one daemon.
 //! - [`qemu`]: another monitor on the same guests.
@@ -16,6 +17,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod boxed;
 pub mod elf;
 pub mod fuzz;
 pub mod host;

@@ -128,7 +128,10 @@ fn an_image_that_cannot_boot_is_refused_in_words() {
     let ended = Vm::image(b"not a kernel").run();
     assert_eq!(ended.outcome.cause, Cause::Failed);
     assert!(
-        ended.outcome.detail.contains("not an ELF file"),
+        ended
+            .outcome
+            .detail
+            .contains("neither an ELF file nor a Linux bzImage"),
         "{}",
         ended.outcome
     );

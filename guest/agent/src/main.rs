@@ -15,7 +15,7 @@
 //!
 //! `agent --listen-unix PATH` is the same on a unix socket, as an ordinary program: that is how it is tested.
 
-#![no_main]
+#![cfg_attr(not(test), no_main)]
 
 mod conn;
 mod console;
@@ -56,8 +56,9 @@ const USAGE: &str = "agent: runs as process 1 of a guest, or: agent --listen-uni
 
 /// Where the C library goes first: the standard library's own start makes a dozen system calls, for a message about
 /// stack overflows among others, and a guest waits for each.
-#[unsafe(no_mangle)]
-extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
+#[cfg_attr(not(test), unsafe(export_name = "main"))]
+#[cfg_attr(test, allow(dead_code, reason = "a test has a start of its own"))]
+extern "C" fn start(_argc: c_int, _argv: *const *const c_char) -> c_int {
     // SAFETY: a peer that is gone must be an error where it is written to; no other thread is there yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     // The C library has kept the arguments where `args_os` finds them.
