@@ -55,10 +55,8 @@ fn layer() -> Result<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
     file(&mut layer, "bin/busybox", 0o755, &busybox)?;
     for program in PROGRAMS {
-        let mut header = tar::Header::new_gnu();
+        let mut header = header(0, 0o777);
         header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        header.set_mode(0o777);
         layer.append_link(&mut header, format!("bin/{program}"), "busybox")?;
     }
     file(&mut layer, "www/index.html", 0o644, PAGE.as_bytes())?;
@@ -71,10 +69,18 @@ fn file(
     mode: u32,
     bytes: &[u8],
 ) -> Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(bytes.len() as u64);
-    header.set_mode(mode);
+    let mut header = header(bytes.len() as u64, mode);
     Ok(archive.append_data(&mut header, name, bytes)?)
+}
+
+fn header(size: u64, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
 }
 
 fn hex(bytes: &[u8]) -> String {
