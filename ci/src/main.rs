@@ -41,6 +41,7 @@ Usage: cargo ci COMMAND
   build             builds and lays out Shoal in target/shoal
   bench [NAME]...   measures; --list says what, -o json prints a line a figure
   fuzz [TARGET]...  feeds parsers and devices hostile input; --list says which
+  recipes           builds each recipe's image, runs it in a VM and uses its program; takes some half an hour
   docs              writes what docs/ takes from the code: the REST interface, the table of states
   kernel            builds the Linux guest's kernel in target/kernel, once
 ";
@@ -86,6 +87,7 @@ fn run() -> Result<()> {
         "check" => check::check(&tree),
         "test" => test::test(&tree),
         "demo" => demo::demo(&tree),
+        "recipes" => test::recipes(&tree),
         "docs" => docs::write(&tree),
         "kernel" => kernel::kernel(&tree).map(|at| println!("{}", at.display())),
         "help" => {

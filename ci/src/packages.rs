@@ -46,6 +46,20 @@ pub(crate) const IMAGES: [Package; 6] = [
     },
 ];
 
+/// Clients of the programs that recipes hold.
+pub(crate) const CLIENTS: [Package; 2] = [
+    Package {
+        program: "ab",
+        name: "apache2-utils",
+        why: "asks web servers many times",
+    },
+    Package {
+        program: "mariadb",
+        name: "mariadb-client-core",
+        why: "speaks to the database",
+    },
+];
+
 /// A program that comes in a package.
 #[derive(Debug)]
 pub(crate) struct Package {

@@ -31,6 +31,24 @@ pub(crate) fn test(tree: &Tree) -> Result<()> {
     }
 }
 
+/// What takes too long for every change: each recipe's image is built, and its program used.
+pub(crate) fn recipes(tree: &Tree) -> Result<()> {
+    install::install(tree)?;
+    for package in packages::IMAGES.iter().chain(&packages::CLIENTS) {
+        package.want();
+    }
+    for (package, target, filter) in [
+        ("images", "--lib", "a_recipe_builds_once"),
+        ("tests", "--test=kvm_recipes", ""),
+    ] {
+        host(tree)
+            .args(["test", "--release", "-p", package, target, "--"])
+            .args(["--ignored", "--nocapture", "--test-threads=1", filter])
+            .run()?;
+    }
+    Ok(())
+}
+
 /// Test binaries that cannot run here, by the beginning of their names.
 struct Skip {
     prefix: &'static str,

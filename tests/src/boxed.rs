@@ -1,15 +1,17 @@
-//! A small Linux image that Shoal did not make: one static busybox under the names of its programs, as `docker save` would write it.
+//! A small Linux image that Shoal did not make: one static busybox under the names of its programs. Written here as
+//! `docker save` would, or by umoci and carried to a registry by skopeo.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 /// Debian's package busybox-static has it.
 const BUSYBOX: &str = "/bin/busybox";
 /// What the image calls it.
-const PROGRAMS: [&str; 6] = ["cat", "httpd", "sh", "sleep", "sync", "true"];
+const PROGRAMS: [&str; 8] = ["cat", "httpd", "sh", "sleep", "stty", "sync", "true", "tty"];
 /// What the image's server serves at `/`.
 pub const PAGE: &str = "a page of a guest's own\n";
 
@@ -47,6 +49,72 @@ pub fn archive(dir: &Path) -> Result<PathBuf> {
     }
     archive.finish()?;
     Ok(path)
+}
+
+/// The same image, made by umoci as an OCI layout: gives the layout's directory and, after a colon, the image's tag.
+///
+/// # Errors
+/// Where umoci or busybox is missing, or fails.
+pub fn layout(dir: &Path) -> Result<String> {
+    let image = format!("{}:1", dir.join("layout").display());
+    let bundle = dir.join("bundle");
+    let layout = dir.join("layout");
+    run("umoci", &["init", "--layout", &layout.to_string_lossy()])?;
+    run("umoci", &["new", "--image", &image])?;
+    run(
+        "umoci",
+        &["unpack", "--image", &image, &bundle.to_string_lossy()],
+    )?;
+    let root = bundle.join("rootfs");
+    std::fs::create_dir_all(root.join("bin"))?;
+    std::fs::create_dir_all(root.join("www"))?;
+    std::fs::copy(BUSYBOX, root.join("bin/busybox"))
+        .with_context(|| format!("{BUSYBOX}: install busybox-static"))?;
+    for program in PROGRAMS {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(program))?;
+    }
+    std::fs::write(root.join("www/index.html"), PAGE)?;
+    run(
+        "umoci",
+        &["repack", "--image", &image, &bundle.to_string_lossy()],
+    )?;
+    let mut config = vec![
+        "config",
+        "--image",
+        &image,
+        "--config.entrypoint=/bin/httpd",
+    ];
+    config.extend(
+        ["-f", "-p", "80", "-h", "/www"]
+            .iter()
+            .flat_map(|word| ["--config.cmd", word]),
+    );
+    config.extend([
+        "--config.env",
+        "PATH=/bin",
+        "--config.exposedports",
+        "80/tcp",
+    ]);
+    run("umoci", &config)?;
+    Ok(image)
+}
+
+/// Runs a program of the host to its end.
+///
+/// # Errors
+/// Where it is missing or fails; the error has its words.
+pub fn run(program: &str, args: &[&str]) -> Result<()> {
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .with_context(|| format!("{program} cannot be run"))?;
+    ensure!(
+        output.status.success(),
+        "{program} {args:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 fn layer() -> Result<Vec<u8>> {

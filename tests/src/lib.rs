@@ -6,8 +6,11 @@
 //! - [`elf`]: ELF files to order, right and wrong.
 //! - [`linux`]: Linux guests, and a first file system for them.
 //! - [`boxed`]: a small Linux image that Shoal did not make.
+//! - [`registry`]: a registry of images on loopback.
+//! - [`terminal`]: a terminal with a program on it.
 //! - [`shoal`]: a daemon in a directory of its own, and `vmctl` that speaks to it.
 //! - [`host`]: what stands on the host for one daemon.
+//! - [`ogg`]: streams as a listener gets them.
 //! - [`qemu`]: another monitor on the same guests.
 //! - [`bench`]: what is measured, and how it is told.
 //! - [`fuzz`]: hostile input for everything that reads input.
@@ -23,6 +26,9 @@ pub mod fuzz;
 pub mod host;
 pub mod linux;
 pub mod monitor;
+pub mod ogg;
 pub mod place;
 pub mod qemu;
+pub mod registry;
 pub mod shoal;
+pub mod terminal;

@@ -36,9 +36,10 @@ const LEFT_OUT: [&str; 7] = [
     "/usr/share/help/*",
     "/usr/share/icons/*",
 ];
-/// What installing leaves behind; and manual pages, whose folders some packages write to when they are installed.
-const CLEAN: &str = "rm -rf /usr/share/man/* /var/cache/apt/* /var/lib/apt/lists/* /var/cache/debconf/* \
-                     /var/log/* /tmp/*";
+/// What installing leaves behind; and manual pages, whose folders some packages write to when they are installed. Folders of
+/// logs stay: programs want theirs.
+const CLEAN: &str = "rm -rf /usr/share/man/* /var/cache/apt/* /var/lib/apt/lists/* /var/cache/debconf/* /tmp/*; \
+                     find /var/log -type f -delete";
 /// How often somebody is asked whether they still want it.
 const TICK: Duration = Duration::from_millis(100);
 /// How much of what the program said is told where it fails.

@@ -94,10 +94,6 @@ pub struct PullImage {
     /// The name it goes by from now on, also where another image had it; the reference where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Said by those who know that it is a registry on this host, to which HTTP is spoken without being asked to; others are never spoken to
-    /// without TLS.
-    #[serde(default)]
-    pub plain_http: bool,
     /// Who asks, where the registry wants to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<RegistryLogin>,

@@ -12,8 +12,10 @@ use super::engine::{Limit, work};
 use super::slot::{self, Slot};
 use super::{Target, targets};
 
-/// How long one input may take.
+/// How long one input may take, of a processor: on a busy host a worker may get none for long.
 const HANG: Duration = Duration::from_secs(10);
+/// How long one input may take, by the clock: it may also wait for what never comes.
+const STUCK: Duration = Duration::from_secs(300);
 /// How often workers are looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -34,7 +36,8 @@ struct Worker {
     slot: Slot,
     ended: Option<ExitStatus>,
     runs: u64,
-    moved: Instant,
+    /// When it last began an input: by the clock, and by its own.
+    moved: (Instant, Duration),
 }
 
 impl Drop for Worker {
@@ -136,8 +139,19 @@ impl Worker {
             slot,
             ended: None,
             runs: 0,
-            moved: Instant::now(),
+            moved: (Instant::now(), Duration::ZERO),
         })
+    }
+
+    /// How long it has had a processor; its first thread is the one that works.
+    fn ran(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/schedstat", self.child.id());
+        let text = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+        let first = text.split(' ').next().unwrap_or_default();
+        let nanoseconds = first
+            .parse()
+            .with_context(|| format!("{path} says {text:?}"))?;
+        Ok(Duration::from_nanos(nanoseconds))
     }
 
     /// Says what went wrong with it, if anything did.
@@ -150,14 +164,22 @@ impl Worker {
             return Ok((!status.success()).then(|| format!("a worker failed: {status}")));
         }
         let runs = self.slot.runs();
+        let ran = self.ran()?;
         if runs != self.runs {
-            (self.runs, self.moved) = (runs, Instant::now());
-        } else if self.moved.elapsed() > HANG {
-            self.child.kill()?;
-            self.child.wait()?;
-            return Ok(Some(format!("one input ran longer than {HANG:?}")));
+            (self.runs, self.moved) = (runs, (Instant::now(), ran));
+            return Ok(None);
         }
-        Ok(None)
+        let (since, had) = self.moved;
+        let why = if ran.saturating_sub(had) > HANG {
+            format!("one input ran longer than {HANG:?}")
+        } else if since.elapsed() > STUCK {
+            format!("one input did not end in {STUCK:?}")
+        } else {
+            return Ok(None);
+        };
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(Some(why))
     }
 }
 

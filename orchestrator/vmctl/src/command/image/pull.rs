@@ -11,7 +11,7 @@ use crate::making;
 /// Most bytes of a password.
 const MOST: u64 = 64 << 10;
 
-/// Add a Linux image from a registry.
+/// Add a Linux image from a registry. One on this host is spoken to by HTTP, others by HTTPS.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to fetch: [REGISTRY/]REPOSITORY[:TAG][@DIGEST]
@@ -20,10 +20,6 @@ pub(crate) struct Args {
     /// The image's name; the last part of the repository where none is given
     #[arg(long)]
     name: Option<String>,
-
-    /// Speak HTTP with the registry, not HTTPS: for one on loopback
-    #[arg(long)]
-    plain_http: bool,
 
     /// Who asks, where the registry wants to know
     #[arg(short, long, requires = "password_stdin")]
@@ -40,7 +36,6 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<u8> {
     let pull = PullImage {
         reference: args.reference,
         name: args.name,
-        plain_http: args.plain_http,
         login,
     };
     let events = context.client().await?.pull_image(&pull).await?;
