@@ -8,10 +8,20 @@ const CODE: u64 = 0x40_0000;
 const DATA: u64 = 0x50_0000;
 /// Bytes that [`Init::show`] reads.
 const BUFFER: u64 = 4096;
+/// Where [`Init::echo`] keeps what it has read, behind all texts.
+const ECHO: u64 = DATA + 0x8000;
+/// How much that is.
+const ECHO_BYTES: u64 = 64 << 10;
 
 const READ: u32 = 0;
 const WRITE: u32 = 1;
 const OPEN: u32 = 2;
+const CLOSE: u32 = 3;
+const IOCTL: u32 = 16;
+const SOCKET: u32 = 41;
+const ACCEPT: u32 = 43;
+const BIND: u32 = 49;
+const LISTEN: u32 = 50;
 const MKDIR: u32 = 83;
 const MOUNT: u32 = 165;
 const IOPERM: u32 = 173;
@@ -65,6 +75,64 @@ impl Init {
         self
     }
 
+    /// Gives a network device its IPv4 address, in a network of 256, and takes it up.
+    #[must_use]
+    pub fn address(mut self, device: &str, address: [u8; 4]) -> Self {
+        const SET_ADDRESS: u64 = 0x8916;
+        const SET_MASK: u64 = 0x891C;
+        const SET_FLAGS: u64 = 0x8914;
+        let internet = |[a, b, c, d]: [u8; 4]| [2, 0, 0, 0, a, b, c, d];
+        let up = [0x41, 0, 0, 0, 0, 0, 0, 0];
+        self.call(SOCKET, &[2, 2, 0]);
+        // mov edi, eax
+        self.code.extend([0x89, 0xC7]);
+        for (what, value) in [
+            (SET_ADDRESS, internet(address)),
+            (SET_MASK, internet([255, 255, 255, 0])),
+            (SET_FLAGS, up),
+        ] {
+            let mut request = [0; 40];
+            request[..device.len()].copy_from_slice(device.as_bytes());
+            request[16..24].copy_from_slice(&value);
+            let request = self.bytes(&request);
+            self.call_with(IOCTL, &[None, Some(what), Some(request)]);
+        }
+        self
+    }
+
+    /// Listens at a socket's address, says `ready`, and gives one caller back whatever it says, to its end.
+    #[must_use]
+    pub fn echo(mut self, address: &[u8; 16], ready: &str) -> Self {
+        let family = u16::from_le_bytes([address[0], address[1]]);
+        let address = self.bytes(address);
+        self.call(SOCKET, &[family.into(), 1, 0]);
+        // mov r12d, eax; mov edi, eax
+        self.code.extend([0x41, 0x89, 0xC4, 0x89, 0xC7]);
+        self.call_with(BIND, &[None, Some(address), Some(16)]);
+        self.call_with(LISTEN, &[None, Some(1)]);
+        self = self.say(ready);
+        // mov edi, r12d
+        self.code.extend([0x44, 0x89, 0xE7]);
+        self.call_with(ACCEPT, &[None, Some(0), Some(0)]);
+        // mov edi, eax
+        self.code.extend([0x89, 0xC7]);
+        let start = self.code.len();
+        self.call_with(READ, &[None, Some(ECHO), Some(ECHO_BYTES)]);
+        // test eax, eax; jle to the end, which is yet to come
+        self.code.extend([0x85, 0xC0, 0x0F, 0x8E, 0, 0, 0, 0]);
+        let jump = self.code.len();
+        // mov edx, eax
+        self.code.extend([0x89, 0xC2]);
+        self.call_with(WRITE, &[None, Some(ECHO), None]);
+        let back = start as i32 - (self.code.len() as i32 + 5);
+        self.code.push(0xE9);
+        self.code.extend(back.to_le_bytes());
+        let over = (self.code.len() - jump) as u32;
+        self.code[jump - 4..jump].copy_from_slice(&over.to_le_bytes());
+        self.call_with(CLOSE, &[None]);
+        self
+    }
+
     /// Ends the VM with `status`, and gives the archive.
     #[must_use]
     pub fn exit(mut self, status: u32) -> Vec<u8> {
@@ -78,9 +146,15 @@ impl Init {
 
     /// Where a text is, with a NUL behind it.
     fn text(&mut self, text: &str) -> u64 {
-        let at = DATA + self.data.len() as u64;
-        self.data.extend_from_slice(text.as_bytes());
+        let at = self.bytes(text.as_bytes());
         self.data.push(0);
+        at
+    }
+
+    /// Where some bytes are.
+    fn bytes(&mut self, bytes: &[u8]) -> u64 {
+        let at = DATA + self.data.len() as u64;
+        self.data.extend_from_slice(bytes);
         at
     }
 
@@ -118,7 +192,7 @@ impl Init {
         elf.segments[0].address = CODE;
         elf.segments.push(Segment {
             address: DATA,
-            memory_size: self.data.len() as u64,
+            memory_size: ECHO + ECHO_BYTES - DATA,
             content: self.data,
             flags: 6,
         });

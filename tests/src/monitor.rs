@@ -33,6 +33,7 @@ pub struct Vm {
     initrd: Option<File>,
     disks: Vec<File>,
     vsock: Option<UnixListener>,
+    taps: Vec<OwnedFd>,
     wire: wire::Vm,
 }
 
@@ -78,6 +79,7 @@ impl Vm {
             initrd: None,
             disks: Vec::new(),
             vsock: None,
+            taps: Vec::new(),
             wire,
         }
     }
@@ -104,6 +106,22 @@ impl Vm {
             io_engine: None,
         });
         self.disks.push(file);
+        self
+    }
+
+    /// A network device on a tap.
+    #[must_use]
+    pub fn net(mut self, tap: OwnedFd) -> Self {
+        self.wire.nets.push(wire::Net {
+            id: format!("eth{}", self.taps.len()),
+            // Numbered when it is started.
+            tap: 0,
+            mac: None,
+            mtu: None,
+            receive: None,
+            transmit: None,
+        });
+        self.taps.push(tap);
         self
     }
 
@@ -175,6 +193,9 @@ impl Vm {
         });
         for (disk, file) in self.wire.disks.iter_mut().zip(&self.disks) {
             disk.file = table.add(file);
+        }
+        for (net, tap) in self.wire.nets.iter_mut().zip(&self.taps) {
+            net.tap = table.add(tap);
         }
         self.wire.vsock = self.vsock.as_ref().map(|listener| wire::Vsock {
             cid: 3,
