@@ -9,7 +9,7 @@
 //! - [`registry`]: a registry of images on loopback.
 //! - [`terminal`]: a terminal with a program on it.
 //! - [`shoal`]: a daemon in a directory of its own, and `vmctl` that speaks to it.
-//! - [`host`]: what stands on the host for one daemon.
+//! - [`host`]: what stands on the host for one daemon; [`network`]: what of it is a network's.
 //! - [`ogg`]: streams as a listener gets them.
 //! - [`qemu`]: another monitor on the same guests.
 //! - [`bench`]: what is measured, and how it is told.
@@ -26,6 +26,7 @@ pub mod fuzz;
 pub mod host;
 pub mod linux;
 pub mod monitor;
+pub mod network;
 pub mod ogg;
 pub mod place;
 pub mod qemu;

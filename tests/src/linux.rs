@@ -133,6 +133,13 @@ impl Init {
         self
     }
 
+    /// Waits until somebody types a line at the console.
+    #[must_use]
+    pub fn wait(mut self) -> Self {
+        self.call(READ, &[0, DATA, BUFFER]);
+        self
+    }
+
     /// Ends the VM with `status`, and gives the archive.
     #[must_use]
     pub fn exit(mut self, status: u32) -> Vec<u8> {

@@ -3,12 +3,11 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::thread::UnshareFlags;
 use tests::linux::Init;
 use tests::monitor::Vm;
+use tests::network::{self, ip};
 use tests::place;
 use vmm::backend::tap::{self, TapError};
 use vmm::boot::linux;
@@ -21,11 +20,6 @@ const DEADLINE: Duration = Duration::from_secs(400);
 const BYTES: usize = 2 << 20;
 /// And by TCP, which costs a guest much more where ring 0 is emulated.
 const TCP_BYTES: usize = 64 << 10;
-
-fn ip(words: &str) {
-    let done = Command::new("ip").args(words.split(' ')).status();
-    assert!(done.is_ok_and(|status| status.success()), "ip {words}");
-}
 
 /// Bytes that differ from place to place.
 fn text(bytes: usize) -> Vec<u8> {
@@ -62,7 +56,6 @@ fn hears_itself<S: Read + Send>(
     began.elapsed()
 }
 
-/// Runs in a network namespace of its own thread.
 fn echoes() {
     ip("tuntap add dev tap0 mode tap vnet_hdr");
     ip("address add 10.9.0.1/24 dev tap0");
@@ -92,9 +85,10 @@ fn echoes() {
     };
     let init = Init::default()
         .address("eth0", [10, 9, 0, 2])
-        // First: what a closed TCP connection still owes its peer goes out while the guest lives.
         .echo(&by_tcp, "by tcp\n")
         .echo(&by_vsock, "by vsock\n")
+        // What a closed connection still owes its peer goes out while the guest lives.
+        .wait()
         .exit(42);
     let emulated = host::probe().expect("there is KVM").ring0_emulated;
     let mut vm = Vm::of_file(&place::kernel())
@@ -123,6 +117,7 @@ fn echoes() {
     let took = hears_itself(BYTES, &host, &host, end);
     println!("{BYTES} bytes to and fro by vsock: {took:?}");
 
+    vm.type_in("all of it\n");
     let ended = vm.wait();
     let ended = ended.exited(42);
     let reading = ended.reading.as_ref().expect("there is a meter");
@@ -145,12 +140,5 @@ fn echoes() {
 
 #[test]
 fn a_guest_says_again_what_it_hears_by_sockets_and_by_its_network() {
-    let thread = std::thread::spawn(|| {
-        // SAFETY: this thread is new and shares nothing that a network namespace is about.
-        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.expect("this is root");
-        echoes();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
+    network::own(echoes);
 }
