@@ -218,12 +218,12 @@ impl Book {
             .filter(move |entry| entry.live && entry.lease.network == network)
     }
 
-    /// Whom a published port would collide with.
+    /// Whom a published port would collide with, by name.
     pub(crate) fn publisher(&self, port: &Published) -> Option<&str> {
         let entry = self
             .entries()
             .find(|entry| entry.lease.ports.iter().any(|other| other.collides(port)))?;
-        Some(&entry.lease.vm)
+        Some(&entry.lease.name)
     }
 
     /// Plans a network and notes it.

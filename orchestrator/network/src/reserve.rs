@@ -30,7 +30,7 @@ pub enum ReserveError {
         port: NonZeroU16,
         /// Of which kind.
         protocol: Protocol,
-        /// Who has it.
+        /// The name of who has it.
         vm: String,
     },
     /// Asked for twice at once.

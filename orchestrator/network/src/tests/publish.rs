@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 
 use super::place::test;
 use super::world::{
-    HOST4, HOST6, NEVER, SOON, WORLD4, call, create, guest, lease, open, traces, words, world,
+    Guest, HOST4, HOST6, NEVER, SOON, WORLD4, WORLD6, call, create, guest, lease, open, traces,
+    words, world,
 };
+use crate::conntrack;
 
 const LOOPBACK4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LOOPBACK6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -186,6 +188,7 @@ fn thousands_of_connections_pass_and_are_forgotten_with_their_vm() {
         create(&networks, &["blue"]);
         let before = traces();
         let a = guest(&networks, "a", "blue", &["8080:80"]);
+        let b = guest(&networks, "b", "blue", &["8081:80"]);
         for to in [LOOPBACK4, HOST4.into()] {
             for i in 0..1500 {
                 assert_eq!(
@@ -195,8 +198,29 @@ fn thousands_of_connections_pass_and_are_forgotten_with_their_vm() {
                 );
             }
         }
+        for (vm, guest, port) in [("a", &a, 8080), ("b", &b, 8081)] {
+            for to in [LOOPBACK4, HOST6.into()] {
+                assert_eq!(words(call((to, port).into(), SOON)).0, vm);
+            }
+            assert_eq!(words(guest.call(WORLD4, 80)).0, "world");
+            assert_eq!(words(guest.call(WORLD6, 80)).0, "world");
+        }
+        assert_eq!(remembered(&a), [(1, 3001), (1, 1)]);
+        let of_b = remembered(&b);
+        assert_eq!(of_b, [(1, 1), (1, 1)]);
         networks.release("a").unwrap();
+        assert_eq!(remembered(&a), [(0, 0), (0, 0)]);
+        assert_eq!(remembered(&b), of_b, "another VM's stay");
+        // As where the host remembers more.
+        conntrack::forget_addresses(&networks.leased("b").unwrap(), true).unwrap();
+        assert_eq!(remembered(&b), [(0, 0), (0, 0)]);
+        networks.release("b").unwrap();
         assert_eq!(traces(), before);
-        drop(a);
+        drop((a, b));
     });
+}
+
+/// How many connections a guest began, and how many it answers, in either family, as the kernel remembers.
+fn remembered(guest: &Guest) -> [(usize, usize); 2] {
+    [guest.ipv4.into(), guest.ipv6.into()].map(conntrack::remembered)
 }
