@@ -14,6 +14,8 @@ pub struct Network {
     pub ipv4: String,
     /// Its IPv6 addresses, as `fd00:1::/64`.
     pub ipv6: String,
+    /// Bytes of its largest packet.
+    pub mtu: u16,
     /// The host's name for its bridge, where there is one now: while a VM runs in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,
@@ -34,6 +36,10 @@ pub struct CreateNetwork {
     /// Its IPv6 addresses, as `fd00:1::/64`; some that no other network has where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<String>,
+    /// Bytes of its largest packet; that of the host's way out, at most 1500, where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1280, maximum = 65521)]
+    pub mtu: Option<u16>,
 }
 
 /// A VM's addresses in a network.

@@ -33,7 +33,7 @@ pub(super) async fn create(
     let spec = NetworkSpec {
         ipv4: subnet(asked.ipv4.as_deref())?,
         ipv6: subnet(asked.ipv6.as_deref())?,
-        mtu: None,
+        mtu: asked.mtu,
     };
     let fleet = Arc::clone(&app.fleet);
     // A client that goes away in the middle leaves it made and written down.
@@ -98,6 +98,7 @@ fn shown(fleet: &Fleet, network: network::Network) -> Network {
         bridge: networks.ok().and_then(|all| all.bridge(&network.name)),
         ipv4: network.ipv4.to_string(),
         ipv6: network.ipv6.to_string(),
+        mtu: network.mtu,
         vms: fleet.network_users(&network.name),
         name: network.name,
     }

@@ -25,6 +25,10 @@ pub(crate) enum Command {
         /// Its IPv6 addresses, as fd00:1::/64; some that no other network has where nothing is said
         #[arg(long, value_name = "ADDRESSES")]
         ipv6: Option<String>,
+
+        /// Bytes of its largest packet, 1280 to 65521; the host's own where nothing is said, at most 1500
+        #[arg(long, value_name = "BYTES")]
+        mtu: Option<u16>,
     },
     /// Remove networks that no VM is in
     Rm {
@@ -52,8 +56,18 @@ impl Command {
                     false => render::networks::table(&networks, output.style),
                 })?;
             }
-            Self::Create { name, ipv4, ipv6 } => {
-                let asked = CreateNetwork { name, ipv4, ipv6 };
+            Self::Create {
+                name,
+                ipv4,
+                ipv6,
+                mtu,
+            } => {
+                let asked = CreateNetwork {
+                    name,
+                    ipv4,
+                    ipv6,
+                    mtu,
+                };
                 let network = client.create_network(&asked).await?;
                 output.result(&network, || format!("{}\n", network.name))?;
             }

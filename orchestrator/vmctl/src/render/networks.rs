@@ -33,6 +33,7 @@ pub(crate) fn page(network: &Network, style: Style) -> String {
     for (what, value) in [
         ("ipv4", network.ipv4.as_str()),
         ("ipv6", &network.ipv6),
+        ("mtu", &network.mtu.to_string()),
         ("bridge", bridge),
         ("vms", &vms),
     ] {

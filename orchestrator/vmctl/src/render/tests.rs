@@ -253,6 +253,7 @@ fn networks_and_volumes_are_lines_and_pages() {
         name: "front".into(),
         ipv4: "10.88.1.0/24".into(),
         ipv6: "fd00:1::/64".into(),
+        mtu: 1500,
         bridge: None,
         vms: vec!["a".into(), "b".into()],
     };
@@ -261,7 +262,9 @@ fn networks_and_volumes_are_lines_and_pages() {
         squeeze(&table)[1],
         ["front", "10.88.1.0/24", "fd00:1::/64", "-", "2"]
     );
-    assert!(networks::page(&network, PLAIN).contains("  vms         a, b\n"));
+    let page = networks::page(&network, PLAIN);
+    assert!(page.contains("  mtu         1500\n"), "{page}");
+    assert!(page.contains("  vms         a, b\n"), "{page}");
     let volume = Volume {
         name: "data".into(),
         size_mib: 8192,
