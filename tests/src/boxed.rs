@@ -11,7 +11,9 @@ use sha2::{Digest as _, Sha256};
 /// Debian's package busybox-static has it.
 const BUSYBOX: &str = "/bin/busybox";
 /// What the image calls it.
-const PROGRAMS: [&str; 8] = ["cat", "httpd", "sh", "sleep", "stty", "sync", "true", "tty"];
+const PROGRAMS: [&str; 9] = [
+    "cat", "httpd", "nc", "sh", "sleep", "stty", "sync", "true", "tty",
+];
 /// What the image's server serves at `/`.
 pub const PAGE: &str = "a page of a guest's own\n";
 

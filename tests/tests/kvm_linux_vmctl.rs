@@ -1,13 +1,12 @@
 //! Linux guests as their owners see them: `vmctl`, `vmd`, a monitor, our kernel, the agent and an image that we did not make.
 
-use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tests::boxed;
 use tests::shoal::{Shoal, settles};
+use tests::{boxed, network};
 
 /// Where ring 0 is emulated a boot takes many seconds, and those of a loaded host are long. No VM outlives this.
 const DEADLINE: &str = "400s";
@@ -34,13 +33,26 @@ fn serves(port: u16) {
     }
 }
 
-/// The host's network devices.
-fn links() -> BTreeSet<String> {
-    let names = std::fs::read_dir("/sys/class/net").expect("there is a network");
-    names
-        .map(|entry| entry.expect("it can be read").file_name())
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect()
+/// A connection to a program in the guest that says again what it hears.
+fn echo(port: u16) -> TcpStream {
+    let mut caller = None;
+    settles_slowly("the echo's listening", || {
+        // Who calls before it listens is refused.
+        caller = TcpStream::connect(("127.0.0.1", port)).ok();
+        caller.is_some()
+    });
+    let caller = caller.expect("it has settled");
+    let patience = Some(Duration::from_secs(60));
+    caller.set_read_timeout(patience).expect("it is connected");
+    caller
+}
+
+/// Says `words` by an open connection, and hears them again.
+fn says_again(mut echo: &TcpStream, words: &str) {
+    echo.write_all(words.as_bytes()).expect("it is connected");
+    let mut heard = vec![0; words.len()];
+    echo.read_exact(&mut heard).expect("the guest answers");
+    assert_eq!(String::from_utf8_lossy(&heard), words);
 }
 
 /// What comes out of a command that gets `input`, and its status.
@@ -58,9 +70,53 @@ fn fed(mut command: Command, input: &[u8]) -> (Vec<u8>, Option<i32>) {
     (output.stdout, output.status.code())
 }
 
+/// Where a port of the guest is on the host.
+fn published(shoal: &Shoal, port: &str) -> u16 {
+    let said = shoal.ok(&["port", "box", port]);
+    let port = said.rsplit(':').next();
+    port.and_then(|port| port.trim().parse().ok())
+        .expect("a port of the host")
+}
+
+/// VMs that no port or no address is left for are refused in words, while `box` runs with `port`.
+fn cannot_be(shoal: &Shoal, port: u16) {
+    let ours = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let own = ours.local_addr().expect("it has an address").port();
+    for (port, by) in [(port, "VM box".to_owned()), (own, process())] {
+        let words = format!("port {port}/tcp of the host is taken by {by}");
+        let publish = format!("127.0.0.1:{port}:80");
+        let create = ["create", "--name", "other", "-p", &publish, "box"];
+        let _ = shoal.vmctl(&create).refused(&[&words]);
+    }
+    // Five addresses are left by its own, the gateway's and the one for all.
+    let tiny = ["network", "create", "--ipv4", "10.200.0.0/29"];
+    shoal.ok(&[&tiny[..], &["--mtu", "9000", "tiny"]].concat());
+    assert_eq!(shoal.json(&["network", "inspect", "tiny"])["mtu"], 9000);
+    let create = |name| ["create", "--name", name, "--network", "tiny", "box"];
+    let five = ["one", "two", "three", "four", "five"];
+    for name in five {
+        shoal.ok(&create(name));
+    }
+    let words = "all 5 addresses of network tiny (10.200.0.0/29) are taken";
+    let _ = shoal.vmctl(&create("six")).refused(&[words]);
+    shoal.ok(&[&["rm", "--force"][..], &five].concat());
+    shoal.ok(&["network", "rm", "tiny"]);
+    assert_eq!(shoal.states(), [("box".to_owned(), "running".to_owned())]);
+}
+
+/// This one, as errors name it.
+fn process() -> String {
+    let name = std::fs::read_to_string("/proc/self/comm").expect("it has a name");
+    format!("{} (process {})", name.trim_end(), std::process::id())
+}
+
 #[test]
 fn an_image_is_run_looked_into_stopped_and_started_again() {
-    let before = links();
+    network::own(a_life);
+}
+
+fn a_life() {
+    let before = network::stands();
     let mut shoal = Shoal::start();
     let files = tempfile::tempdir().unwrap();
     let archive = boxed::archive(files.path()).unwrap();
@@ -73,15 +129,12 @@ fn an_image_is_run_looked_into_stopped_and_started_again() {
     ]);
 
     let create = ["create", "--wait=ready", "--timeout", DEADLINE];
-    let rest = ["--name", "box", "-p", "127.0.0.1:0:80", "box"];
-    shoal.ok(&[&create[..], &rest].concat());
-    let port = shoal.ok(&["port", "box", "80"]);
-    let port: u16 = port
-        .rsplit(':')
-        .next()
-        .and_then(|port| port.trim().parse().ok())
-        .expect("a port of the host");
+    let ports = ["-p", "127.0.0.1:0:80", "-p", "127.0.0.1:0:7"];
+    shoal.ok(&[&create[..], &ports, &["--name", "box", "box"]].concat());
+    let port = published(&shoal, "80");
     serves(port);
+
+    cannot_be(&shoal, port);
 
     // Statuses, signals and streams.
     let _ = shoal.vmctl(&["exec", "box", "true"]).with_status(0);
@@ -112,10 +165,15 @@ fn an_image_is_run_looked_into_stopped_and_started_again() {
         "a file comes back as it went"
     );
 
-    // Traffic does not need the daemon; exec works again with the next one.
+    // Traffic does not need the daemon, new or under way; exec works again with the next one.
+    shoal.ok(&["exec", "-d", "box", "nc", "-l", "-p", "7", "-e", "cat"]);
+    let echo = echo(published(&shoal, "7"));
+    says_again(&echo, "before");
     shoal.kill_daemon();
+    says_again(&echo, "without a daemon");
     serves(port);
     shoal.start_daemon();
+    says_again(&echo, "with another");
     let _ = shoal.vmctl(&["exec", "box", "true"]).with_status(0);
 
     // A stop in order, and another start on the same disk.
@@ -131,12 +189,15 @@ fn an_image_is_run_looked_into_stopped_and_started_again() {
 
     shoal.ok(&["rm", "--force", "box"]);
     assert_eq!(shoal.states(), []);
-    settles("the network's removal", || links() == before);
+    // Nor is any device, address, route, rule or connection.
+    settles("the network's removal", || network::stands() == before);
+    let connections = network::connections();
+    assert!(!connections.contains("=10."), "{connections}");
     assert!(page(port).is_none(), "the port is closed");
 }
 
 /// As [`settles`], for what takes a guest's boot.
-fn settles_slowly(what: &str, holds: impl Fn() -> bool) {
+fn settles_slowly(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(300);
     while !holds() {
         assert!(Instant::now() < until, "{what} did not come true");
