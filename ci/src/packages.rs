@@ -12,6 +12,27 @@ pub(crate) const QEMU: Package = Package {
     why: "boots the same guests for comparison",
 };
 
+/// What measures the networks of guests.
+pub(crate) const IPERF: Package = Package {
+    program: "iperf3",
+    name: "iperf3",
+    why: "measures the networks of guests",
+};
+
+/// What tests make and look at networks with.
+pub(crate) const NETWORK: [Package; 2] = [
+    Package {
+        program: "ip",
+        name: "iproute2",
+        why: "makes the networks of tests",
+    },
+    Package {
+        program: "nft",
+        name: "nftables",
+        why: "shows that nothing is left of a packet filter",
+    },
+];
+
 /// What the tests of images hold our readers and writers against, and what builds recipes.
 pub(crate) const IMAGES: [Package; 6] = [
     Package {

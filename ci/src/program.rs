@@ -16,7 +16,9 @@ pub(crate) fn bench(tree: &Tree, args: &[OsString]) -> Result<()> {
     if args.iter().any(|arg| arg == "--list" || arg == "--help") {
         return run(tree, "bench", args);
     }
-    packages::QEMU.want();
+    for package in [packages::QEMU, packages::IPERF] {
+        package.want();
+    }
     install::install(tree)?;
     run(tree, "bench", args)
 }

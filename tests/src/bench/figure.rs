@@ -169,8 +169,7 @@ pub fn table(figures: &[Figure]) -> String {
             f.reference.map_or_else(String::new, |(name, value)| {
                 format!("{name} {}", shown(value))
             }),
-            f.ratio()
-                .map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+            f.ratio().map_or_else(String::new, shown),
         ]);
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
@@ -198,6 +197,8 @@ fn shown(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
+        // A small part of a reference is not nothing.
+        small if small > 0.0 && small < 0.1 => format!("{value:.4}"),
         _ => format!("{value:.2}"),
     }
 }

@@ -8,6 +8,7 @@ mod create;
 mod figure;
 pub mod leak;
 mod linux;
+mod network;
 pub mod recover;
 
 use anyhow::{Context, Result};
@@ -26,11 +27,12 @@ pub struct Bench {
 }
 
 /// Every bench.
-pub const ALL: [Bench; 5] = [
+pub const ALL: [Bench; 6] = [
     boot::BENCH,
     create::BENCH,
     leak::BENCH,
     linux::BENCH,
+    network::BENCH,
     recover::BENCH,
 ];
 
