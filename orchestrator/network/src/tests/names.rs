@@ -1,8 +1,10 @@
 //! Names, asked for by guests.
 
+use std::io::ErrorKind::ConnectionRefused;
 use std::io::Write;
 use std::net::{IpAddr, UdpSocket};
 use std::thread;
+use std::time::Instant;
 
 use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, ResourceRecord, TYPE};
@@ -35,9 +37,16 @@ fn ask(
         let socket = UdpSocket::bind((any, 0)).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
         socket.connect((at, 53)).unwrap();
-        socket.send(&query.build_bytes_vec().unwrap()).unwrap();
+        let query = query.build_bytes_vec().unwrap();
         let mut buffer = [0; 512];
-        let len = socket.recv(&mut buffer).unwrap();
+        let until = Instant::now() + SOON;
+        let len = loop {
+            match socket.send(&query).and_then(|_| socket.recv(&mut buffer)) {
+                // The thread that answers takes the port when it comes to it.
+                Err(error) if error.kind() == ConnectionRefused && Instant::now() < until => {}
+                done => break done.unwrap(),
+            }
+        };
         let answer = Packet::parse(&buffer[..len]).unwrap();
         let address = |record: &ResourceRecord<'_>| match &record.rdata {
             RData::A(a) => Some(IpAddr::from(a.address.to_be_bytes())),

@@ -308,7 +308,9 @@ pub(super) fn traces() -> Traces {
     links.sort();
     // The world's end of its wire comes up when it likes.
     let uplink = link::find("up0").expect("links").map(|link| link.index);
-    let routes = link::routes(uplink).expect("routes");
+    let mut routes = link::routes(uplink).expect("routes");
+    // A bridge has its link-local route once the kernel sees it carry, which is some time after its first VM.
+    routes.ipv6.retain(|to| !to.addr().is_unicast_link_local());
     let mut tables = nft::tables().expect("tables");
     tables.sort_by(|a, b| (&a.name, a.family).cmp(&(&b.name, b.family)));
     Traces {
