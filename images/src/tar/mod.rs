@@ -194,18 +194,24 @@ impl<R: Read> Reader<R> {
             }
             _ => (0, 0),
         };
-        let id = |said: Option<u64>, header: io::Result<u64>| {
-            let id = said.map_or_else(|| number(header), Ok)?;
+        // Some tools leave out what they have nothing to say in; that is nought, as GNU tar reads it.
+        let field = |bytes: &[u8], read: fn(&Header) -> io::Result<u64>| {
+            let blank = bytes.iter().all(|byte| matches!(byte, 0 | b' '));
+            if blank { Ok(0) } else { number(read(header)) }
+        };
+        let old = header.as_old();
+        let id = |said: Option<u64>, bytes, read| {
+            let id = said.map_or_else(|| field(bytes, read), Ok)?;
             u32::try_from(id).map_err(|_| TarError::Id(id))
         };
-        let mode = header.mode().map_err(TarError::Number)? & 0o7777;
-        let seconds = || header.mtime().map_err(TarError::Number);
+        let mode = field(&old.mode, |header| header.mode().map(u64::from))? & 0o7777;
+        let seconds = || field(&old.mtime, Header::mtime);
         Ok(Entry {
             path,
             kind,
             mode: mode as u16,
-            uid: id(pax.uid, header.uid())?,
-            gid: id(pax.gid, header.gid())?,
+            uid: id(pax.uid, &old.uid, Header::uid)?,
+            gid: id(pax.gid, &old.gid, Header::gid)?,
             mtime: match pax.mtime {
                 Some(time) => time,
                 // The field holds negative numbers as well, in two's complement.

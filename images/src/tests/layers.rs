@@ -66,6 +66,17 @@ impl Layer {
         self.put(header, path, "", b"")
     }
 
+    /// With nothing in the fields of numbers that a tool may leave out.
+    pub(super) fn blank(self, path: &str) -> Self {
+        let mut header = Self::header(EntryType::Regular);
+        let old = header.as_old_mut();
+        for field in [&mut old.uid, &mut old.gid, &mut old.mode] {
+            field.fill(b' ');
+        }
+        old.mtime.fill(0);
+        self.put(header, path, "", b"")
+    }
+
     pub(super) fn directory(self, path: &str, mode: u32) -> Self {
         let mut header = Self::header(EntryType::Directory);
         header.set_mode(mode);

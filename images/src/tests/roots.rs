@@ -19,6 +19,7 @@ fn every_kind_of_entry_arrives() {
         .file("etc/whole", &[1; 4096])
         .file("etc/large", &[2; 100_001])
         .owned("etc/setuid", 0o4755, 70_000, 1)
+        .blank("etc/blank")
         .symlink("etc/link", "../etc/small")
         .symlink("etc/long-link", &"t/".repeat(2000))
         .hard_link("etc/small-too", "etc/small")
@@ -63,6 +64,7 @@ fn every_kind_of_entry_arrives() {
         &format!("file 100001 {} 644", hash(&[2; 100_001])),
     );
     starts("etc/setuid", "file 0 af1349b9f5f9 4755 70000:70001 at 1.0");
+    starts("etc/blank", "file 0 af1349b9f5f9 0 0:0 at 0.0");
     starts(
         "etc/small",
         &format!(
