@@ -5,6 +5,7 @@
 
 mod boot;
 mod create;
+mod exec;
 mod figure;
 pub mod leak;
 mod linux;
@@ -30,6 +31,7 @@ pub struct Bench {
 pub const ALL: [Bench; 6] = [
     boot::BENCH,
     create::BENCH,
+    exec::BENCH,
     leak::BENCH,
     linux::BENCH,
     network::BENCH,
