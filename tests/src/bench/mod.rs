@@ -28,7 +28,7 @@ pub struct Bench {
 }
 
 /// Every bench.
-pub const ALL: [Bench; 6] = [
+pub const ALL: [Bench; 7] = [
     boot::BENCH,
     create::BENCH,
     exec::BENCH,
