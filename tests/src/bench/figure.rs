@@ -198,7 +198,7 @@ fn shown(value: f64) -> String {
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         // A small part of a reference is not nothing.
-        small if small > 0.0 && small < 0.1 => format!("{value:.4}"),
+        small if small > 0.0 && small < 0.01 => format!("{value:.1e}"),
         _ => format!("{value:.2}"),
     }
 }
