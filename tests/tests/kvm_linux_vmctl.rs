@@ -147,6 +147,16 @@ fn a_life() {
     let _ = shoal
         .vmctl(&["exec", "box", "no-such-program"])
         .with_status(127);
+    let at_once: Vec<_> = (10..18)
+        .map(|status| {
+            let exit = format!("exit {status}");
+            let mut command = shoal.vmctl_command(&["exec", "box", "sh", "-c", &exit]);
+            (status, command.spawn().expect("vmctl starts"))
+        })
+        .collect();
+    for (status, mut child) in at_once {
+        assert_eq!(child.wait().expect("it ends").code(), Some(status));
+    }
     let bytes: Vec<u8> = (0..300_000_u32).map(|n| (n * 7 + n / 251) as u8).collect();
     let through = fed(shoal.vmctl_command(&["exec", "-i", "box", "cat"]), &bytes);
     assert!(

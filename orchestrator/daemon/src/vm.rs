@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use abi::agent::signal;
 use api::{AgentState, Metrics, VmRef};
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::agent::AgentStatus;
 use crate::folder::VmFolder;
@@ -23,6 +23,10 @@ use crate::record::{Desired, Ended, LinuxRecord, Record};
 use crate::state::{self, State, Step};
 use crate::store::journal::Journal;
 use crate::store::{Change, StoreError};
+
+/// How many clients a guest is asked to join at once: it starts a program for each, and a hundred at a time would all wait for the
+/// last one's answer.
+const JOINING: usize = 2;
 
 /// A VM.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct Vm {
     agent: watch::Sender<AgentStatus>,
     /// Held by whoever starts it again.
     starting: tokio::sync::Mutex<()>,
+    /// Held by whoever joins a client to its guest, until the guest has answered.
+    joining: Semaphore,
     /// How often it was started again by itself, one time after the other.
     in_a_row: AtomicU32,
 }
@@ -96,6 +102,7 @@ impl Vm {
             monitor: watch::Sender::new(None),
             agent: watch::Sender::new(AgentStatus::default()),
             starting: tokio::sync::Mutex::new(()),
+            joining: Semaphore::new(JOINING),
             in_a_row: AtomicU32::new(0),
         }
     }
@@ -313,6 +320,11 @@ impl Vm {
             });
         }
         result.map(|()| true)
+    }
+
+    /// Waits for one's turn to join a client to the guest; the line is never closed.
+    pub async fn joining(&self) -> Option<SemaphorePermit<'_>> {
+        self.joining.acquire().await.ok()
     }
 
     /// Lets nobody else start it again.

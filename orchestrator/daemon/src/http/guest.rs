@@ -264,7 +264,9 @@ async fn joined(
         ApiError::new(ErrorCode::Unavailable, message)
     })?;
     ready(vm).await?;
+    let turn = vm.joining().await;
     let (connection, reply) = agent::open(vm.folder(), request, PATIENCE).await?;
+    drop(turn);
     let id = vm.id().to_owned();
     tokio::spawn(async move {
         let _place = place;
