@@ -1,6 +1,16 @@
-//! A first file system for a Linux guest, made here: a cpio archive with one program, which a test puts together by its system calls.
+//! Linux guests: a VM that boots one, and a first file system for it, made here: a cpio archive with one program, which a test puts
+//! together by its system calls.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use vmm::boot::linux;
+use vmm::host;
 
 use crate::elf::{Elf, Segment};
+use crate::monitor::Vm;
 
 /// Where the program is linked: any place that a process may have.
 const CODE: u64 = 0x40_0000;
@@ -17,20 +27,56 @@ const READ: u32 = 0;
 const WRITE: u32 = 1;
 const OPEN: u32 = 2;
 const CLOSE: u32 = 3;
+const MMAP: u32 = 9;
+const MUNMAP: u32 = 11;
 const IOCTL: u32 = 16;
+const PWRITE: u32 = 18;
 const SOCKET: u32 = 41;
 const ACCEPT: u32 = 43;
 const BIND: u32 = 49;
 const LISTEN: u32 = 50;
+const FSYNC: u32 = 74;
 const MKDIR: u32 = 83;
 const MOUNT: u32 = 165;
 const IOPERM: u32 = 173;
+const SYNC_FILE_RANGE: u32 = 277;
+
+/// `O_RDWR | O_CREAT`.
+const READ_WRITE_CREATE: u64 = 0o102;
+/// `SYNC_FILE_RANGE_WRITE`: begins, and does not wait.
+const BEGIN_TO_WRITE: u64 = 2;
+/// Where [`Init::take_memory`] maps it.
+const TAKEN: u64 = 0x1000_0000;
+const PAGE: u64 = 4096;
+/// `PROT_READ | PROT_WRITE`, `MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED`.
+const PROTECTION: u64 = 3;
+const MAP_FLAGS: u64 = 0x32;
+/// Where ring 0 is emulated a boot takes many seconds, and those of a loaded host are long.
+const DEADLINE: Duration = Duration::from_secs(400);
+
+/// A VM of 128 MiB with this kernel and this first file system.
+///
+/// # Panics
+/// When there is no KVM.
+#[must_use]
+pub fn guest(kernel: &Path, init: &[u8]) -> Vm {
+    // A busy host may not get as far as an answer, and it does not change.
+    static EMULATED: OnceLock<bool> = OnceLock::new();
+    let emulated = *EMULATED.get_or_init(|| host::probe().expect("there is KVM").ring0_emulated);
+    Vm::of_file(kernel)
+        .memory_mib(128)
+        .cmdline(&linux::words(emulated))
+        .initrd(init)
+        .deadline(DEADLINE)
+}
 
 /// A program for PID 1.
 #[derive(Clone, Debug)]
 pub struct Init {
     code: Vec<u8>,
     data: Vec<u8>,
+    /// Where what is written is, once each.
+    written: HashMap<Vec<u8>, u64>,
 }
 
 impl Default for Init {
@@ -39,6 +85,7 @@ impl Default for Init {
             code: Vec::new(),
             // What is read comes first.
             data: vec![0; BUFFER as usize],
+            written: HashMap::new(),
         }
     }
 }
@@ -59,6 +106,107 @@ impl Init {
         self.call(MKDIR, &[folder, 0o755]);
         self.call(MOUNT, &[kind, folder, kind, 0, 0]);
         self
+    }
+
+    /// Mounts a device's file system on a new folder. From here on what fails ends the program, and so the guest.
+    #[must_use]
+    pub fn mount_disk(mut self, device: &str, kind: &str, folder: &str) -> Self {
+        let texts = [device, folder, kind].map(|text| self.text(text));
+        self.call(MKDIR, &[texts[1], 0o755]);
+        self.call(MOUNT, &[texts[0], texts[1], texts[2], 0, 0]);
+        self.or_die();
+        self
+    }
+
+    /// Opens a file to write, and makes it where there is none.
+    #[must_use]
+    pub fn open(mut self, path: &str) -> Self {
+        let path = self.text(path);
+        self.call(OPEN, &[path, READ_WRITE_CREATE, 0o600]);
+        self.or_die();
+        // mov r12, rax
+        self.code.extend([0x49, 0x89, 0xC4]);
+        self
+    }
+
+    /// Closes the open file.
+    #[must_use]
+    pub fn close(mut self) -> Self {
+        self.of_open();
+        self.call_with(CLOSE, &[]);
+        self
+    }
+
+    /// Writes to the open file.
+    #[must_use]
+    pub fn write_at(mut self, bytes: &[u8], at: u64) -> Self {
+        let end = DATA + self.data.len() as u64;
+        let from = *self.written.entry(bytes.to_vec()).or_insert(end);
+        if from == end {
+            self.data.extend_from_slice(bytes);
+        }
+        self.of_open();
+        self.call_with(
+            PWRITE,
+            &[None, Some(from), Some(bytes.len() as u64), Some(at)],
+        );
+        self.or_die();
+        self
+    }
+
+    /// `fsync` of the open file.
+    #[must_use]
+    pub fn sync(mut self) -> Self {
+        self.of_open();
+        self.call_with(FSYNC, &[]);
+        self.or_die();
+        self
+    }
+
+    /// Begins to write the open file to its disk, and does not wait.
+    #[must_use]
+    pub fn begin_to_sync(mut self) -> Self {
+        self.of_open();
+        self.call_with(
+            SYNC_FILE_RANGE,
+            &[None, Some(0), Some(0), Some(BEGIN_TO_WRITE)],
+        );
+        self.or_die();
+        self
+    }
+
+    /// Takes memory that nobody else has, and writes to each of its pages.
+    #[must_use]
+    pub fn take_memory(mut self, bytes: u64) -> Self {
+        self.call(MMAP, &[TAKEN, bytes, PROTECTION, MAP_FLAGS]);
+        self.or_die();
+        // mov ecx, pages; 1: mov [rax], ecx; add rax, PAGE; dec ecx; jnz 1b
+        self.code.push(0xB9);
+        self.code.extend(((bytes / PAGE) as u32).to_le_bytes());
+        self.code.extend([0x89, 0x08, 0x48, 0x05]);
+        self.code.extend((PAGE as u32).to_le_bytes());
+        self.code.extend([0xFF, 0xC9, 0x75, 0xF4]);
+        self
+    }
+
+    /// Gives that memory back.
+    #[must_use]
+    pub fn give_memory(mut self, bytes: u64) -> Self {
+        self.call(MUNMAP, &[TAKEN, bytes]);
+        self.or_die();
+        self
+    }
+
+    /// The open file is the next call's first argument.
+    fn of_open(&mut self) {
+        // mov rdi, r12
+        self.code.extend([0x4C, 0x89, 0xE7]);
+    }
+
+    /// An invalid instruction, where the last call gave an error.
+    fn or_die(&mut self) {
+        // test rax, rax; jns past; ud2
+        self.code.extend([0x48, 0x85, 0xC0, 0x79, 0x02, 0x0F, 0x0B]);
     }
 
     /// Writes the first bytes of a file to the console.

@@ -1,8 +1,10 @@
-//! Disks: which files can be one, and whose they are.
+//! Disks: which files can be one, whose they are, and what is left of them when a monitor is killed.
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
+use tests::disk::Disk;
 use tests::monitor::{Running, Vm};
 use vmm::outcome::Cause;
 
@@ -81,4 +83,15 @@ fn a_disk_belongs_to_one_vm_as_long_as_that_lives() {
     reader.console_shows("ready");
     take(true).exited(0);
     take(false).by(Cause::Failed).says("in use");
+}
+
+#[test]
+fn what_linux_had_synced_is_there_after_its_monitor_was_killed() {
+    let mut disk = Disk::new().expect("a file system");
+    // The second guest recovers what the first one left; the second kill comes while the next records are on their way.
+    for (record, pause) in [(2, Duration::ZERO), (20, Duration::from_millis(30))] {
+        let synced = disk.write_and_kill(record, pause).expect("a guest writes");
+        assert!(synced > record);
+        disk.check().expect("the disk is in order");
+    }
 }

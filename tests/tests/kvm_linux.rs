@@ -1,25 +1,8 @@
 //! Linux boots: our kernel, by each way there is into it, with a first file system made here.
 
-use std::time::Duration;
-
-use tests::linux::Init;
-use tests::monitor::Vm;
+use tests::linux::{Init, guest};
 use tests::place;
-use vmm::boot::linux;
-use vmm::host;
 use vmm::outcome::Cause;
-
-/// Where ring 0 is emulated a boot takes many seconds, and those of a loaded host are long.
-const DEADLINE: Duration = Duration::from_secs(400);
-
-fn guest(kernel: &std::path::Path, init: &[u8]) -> Vm {
-    let emulated = host::probe().expect("there is KVM").ring0_emulated;
-    Vm::of_file(kernel)
-        .memory_mib(128)
-        .cmdline(&linux::words(emulated))
-        .initrd(init)
-        .deadline(DEADLINE)
-}
 
 #[test]
 fn init_runs_and_its_status_comes_back() {

@@ -5,6 +5,7 @@
 
 mod boot;
 mod create;
+mod disk;
 mod exec;
 mod figure;
 pub mod leak;
@@ -28,9 +29,10 @@ pub struct Bench {
 }
 
 /// Every bench.
-pub const ALL: [Bench; 7] = [
+pub const ALL: [Bench; 8] = [
     boot::BENCH,
     create::BENCH,
+    disk::BENCH,
     exec::BENCH,
     leak::BENCH,
     linux::BENCH,
