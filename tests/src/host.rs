@@ -123,6 +123,19 @@ pub fn pss_kib(pid: u32, but: &str) -> Option<u64> {
     Some(sum)
 }
 
+/// What the host holds of a monitor's guest's memory, in KiB: pages that nobody has touched, and holes, are not held.
+#[must_use]
+pub fn guest_kib(monitor: u32) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let fds = fs::read_dir(format!("/proc/{monitor}/fd")).ok()?;
+    let mut paths = fds.flatten().map(|fd| fd.path());
+    let file = paths.find(|fd| {
+        fs::read_link(fd).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:guest "))
+    })?;
+    // Of 512 bytes.
+    Some(fs::metadata(file).ok()?.blocks() / 2)
+}
+
 fn processes() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc")
         .into_iter()

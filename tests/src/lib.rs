@@ -5,6 +5,7 @@
 //! - [`agent`]: what a host says to the agent in a Linux guest.
 //! - [`elf`]: ELF files to order, right and wrong.
 //! - [`linux`]: Linux guests, and a first file system for them. [`disk`]: one that writes while its monitor is killed.
+//!   [`memory`]: one that takes memory and gives it back.
 //! - [`boxed`]: a small Linux image that Shoal did not make.
 //! - [`registry`]: a registry of images on loopback.
 //! - [`terminal`]: a terminal with a program on it.
@@ -28,6 +29,7 @@ pub mod fsck;
 pub mod fuzz;
 pub mod host;
 pub mod linux;
+pub mod memory;
 pub mod monitor;
 pub mod network;
 pub mod ogg;

@@ -34,6 +34,7 @@ pub struct Vm {
     disks: Vec<File>,
     vsock: Option<UnixListener>,
     taps: Vec<OwnedFd>,
+    control: Option<UnixListener>,
     wire: wire::Vm,
 }
 
@@ -80,6 +81,7 @@ impl Vm {
             disks: Vec::new(),
             vsock: None,
             taps: Vec::new(),
+            control: None,
             wire,
         }
     }
@@ -129,6 +131,14 @@ impl Vm {
     #[must_use]
     pub fn vsock(mut self, listener: UnixListener) -> Self {
         self.vsock = Some(listener);
+        self
+    }
+
+    /// A balloon, and the control API by way of `listener`, to fill it.
+    #[must_use]
+    pub fn balloon(mut self, balloon: wire::Balloon, listener: UnixListener) -> Self {
+        self.wire.balloon = Some(balloon);
+        self.control = Some(listener);
         self
     }
 
@@ -202,6 +212,7 @@ impl Vm {
             listener: table.add(listener),
             out: None,
         });
+        self.wire.control = self.control.as_ref().map(|listener| table.add(listener));
         self.wire.meter = Some(table.add(&page));
         self.wire.kvm = Some(table.add(&kvm));
         // Before there is anybody to read it: a busy host is in no hurry to come back to us.

@@ -10,6 +10,7 @@ mod exec;
 mod figure;
 pub mod leak;
 mod linux;
+mod memory;
 mod network;
 pub mod recover;
 
@@ -29,13 +30,14 @@ pub struct Bench {
 }
 
 /// Every bench.
-pub const ALL: [Bench; 8] = [
+pub const ALL: &[Bench] = &[
     boot::BENCH,
     create::BENCH,
     disk::BENCH,
     exec::BENCH,
     leak::BENCH,
     linux::BENCH,
+    memory::BENCH,
     network::BENCH,
     recover::BENCH,
 ];
@@ -45,8 +47,11 @@ pub const ALL: [Bench; 8] = [
 /// # Errors
 /// Where there is none; the error lists those that there are.
 pub fn named(name: &str) -> Result<Bench> {
-    ALL.into_iter().find(|b| b.name == name).with_context(|| {
-        let names: Vec<_> = ALL.iter().map(|b| b.name).collect();
-        format!("there is no bench `{name}`, only {}", names.join(", "))
-    })
+    ALL.iter()
+        .copied()
+        .find(|b| b.name == name)
+        .with_context(|| {
+            let names: Vec<_> = ALL.iter().map(|b| b.name).collect();
+            format!("there is no bench `{name}`, only {}", names.join(", "))
+        })
 }
