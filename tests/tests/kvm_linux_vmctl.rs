@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tests::shoal::{Shoal, settles};
-use tests::{boxed, network};
+use tests::{boxed, fsck, network};
 
 /// Where ring 0 is emulated a boot takes many seconds, and those of a loaded host are long. No VM outlives this.
 const DEADLINE: &str = "400s";
@@ -129,8 +129,15 @@ fn a_life() {
     ]);
 
     let create = ["create", "--wait=ready", "--timeout", DEADLINE];
-    let ports = ["-p", "127.0.0.1:0:80", "-p", "127.0.0.1:0:7"];
-    shoal.ok(&[&create[..], &ports, &["--name", "box", "box"]].concat());
+    let with = [
+        "-p",
+        "127.0.0.1:0:80",
+        "-p",
+        "127.0.0.1:0:7",
+        "-v",
+        "data:/data",
+    ];
+    shoal.ok(&[&create[..], &with, &["--name", "box", "box"]].concat());
     let port = published(&shoal, "80");
     serves(port);
 
@@ -170,6 +177,7 @@ fn a_life() {
     shoal.ok(&["cp", &there.to_string_lossy(), "box:/kept"]);
     let back = files.path().join("back");
     shoal.ok(&["cp", "box:/kept", &back.to_string_lossy()]);
+    shoal.ok(&["cp", &there.to_string_lossy(), "box:/data/kept"]);
     assert!(
         std::fs::read(&back).unwrap() == bytes,
         "a file comes back as it went"
@@ -189,6 +197,13 @@ fn a_life() {
     // A stop in order, and another start on the same disk.
     shoal.ok(&["stop", "box"]);
     assert_eq!(shoal.inspect("box")["state"], "exited");
+    let id = shoal.inspect("box")["id"].as_str().unwrap().to_owned();
+    let dir = shoal.dir();
+    fsck::ext4(&dir.join(format!("vms/{id}/disk.ext4"))).unwrap();
+    fsck::ext4(&dir.join("volumes/data.ext4")).unwrap();
+    for root in std::fs::read_dir(dir.join("images/roots")).unwrap() {
+        fsck::erofs(&root.unwrap().path()).unwrap();
+    }
     shoal.ok(&["start", "box"]);
     settles_slowly("the agent answers again", || {
         shoal.inspect("box")["linux"]["agent"] == "running"
