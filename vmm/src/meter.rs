@@ -14,6 +14,7 @@
 //! | 40.. | one word a [`Phase`]: `CLOCK_MONOTONIC` ns, zero where not reached |
 //! | 64.. | one word a [`Counter`] |
 //! | 96.. | for each vCPU: ns of processor time, ns of them in the monitor |
+//! | 160.. | for each vCPU: RIP and instructions emulated when it was last brought out of the guest, by a kick or its end |
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +40,7 @@ const DETAIL_MAX: usize = 256;
 const PHASES: usize = 40;
 const COUNTERS: usize = 64;
 const VCPUS: usize = 96;
+const PLACES: usize = 160;
 
 /// What a VM is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -280,6 +282,13 @@ impl Meter {
         self.put(vcpu_word(vcpu), ns);
     }
 
+    /// Notes where a virtual CPU is, and how many of its instructions KVM has emulated.
+    pub fn set_place(&self, vcpu: u8, rip: u64, emulated: u64) {
+        let word = vcpu_word(vcpu) - VCPUS + PLACES;
+        self.put(word, rip);
+        self.put(word + 1, emulated);
+    }
+
     /// Notes the end. Only the first end counts: `false` where there was one already.
     pub fn end(&self, outcome: &Outcome) -> bool {
         let claimed = self
@@ -363,6 +372,9 @@ pub struct Reading {
     /// For each virtual CPU, nanoseconds of processor time in the guest, and nanoseconds in the monitor. A halted
     /// processor uses none. The first is brought up to date about once a second, and at the end.
     pub vcpus: Vec<(u64, u64)>,
+    /// Where the first virtual CPU was when it was last brought out of the guest: its RIP, and how many of its instructions KVM had
+    /// emulated by then (zero where KVM does not count).
+    pub place: (u64, u64),
 }
 
 impl Reading {
@@ -479,6 +491,7 @@ impl Page {
             outcome,
             phases: std::array::from_fn(|i| get(PHASES + i)),
             counters: std::array::from_fn(|i| get(COUNTERS + i)),
+            place: (get(PLACES), get(PLACES + 1)),
             vcpus: (0..usize::from(VcpuCount::MAX))
                 .map(|i| (get(VCPUS + 2 * i), get(VCPUS + 2 * i + 1)))
                 .take_while(|times| *times != (0, 0))
@@ -518,6 +531,8 @@ mod tests {
         meter.add(Counter::ExitPio, 3);
         meter.add_monitor_time(0, 7);
         meter.set_cpu_time(0, 12);
+        meter.set_place(0, 0xFFF0, 5);
+        meter.set_place(31, 1, 2);
         meter.set_state(State::Running);
         let reading = reader.read();
         assert_eq!(reading.pid, std::process::id());
@@ -525,6 +540,7 @@ mod tests {
         assert!(reading.phase(Phase::Main).is_some() && reading.phase(Phase::Ended).is_none());
         assert_eq!(reading.counter(Counter::ExitPio), 3);
         assert_eq!(reading.vcpus, [(5, 7)]);
+        assert_eq!(reading.place, (0xFFF0, 5));
         assert_eq!(reading.outcome, None);
     }
 

@@ -122,6 +122,7 @@ impl Monitor for Fake {
             phases: [0; Phase::ALL.len()],
             counters: [0; Counter::ALL.len()],
             vcpus: vec![(1, 2)],
+            place: (0, 0),
         }
     }
 }

@@ -108,6 +108,7 @@ mod tests {
             phases: [u64::MAX; Phase::ALL.len()],
             counters: [u64::MAX; Counter::ALL.len()],
             vcpus: vec![(u64::MAX, u64::MAX); 32],
+            place: (u64::MAX, u64::MAX),
         };
         let line = line(&reading).unwrap();
         assert!(line.len() < 4096, "{}", line.len());

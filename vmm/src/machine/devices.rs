@@ -6,6 +6,7 @@
 //! | ports 0x60, 0x64 | keyboard controller | 1 |
 //! | ports 0x70, 0x71 | clock | |
 //! | port 0xF4 | exit port | |
+//! | port 0x6F0 | memory mover ([`super::mover`]: it is a virtual CPU's own, not on the bus) | |
 //! | memory 0xD000_0000.. | virtio: console if there is one, entropy if asked for, disks, networks, sockets, balloon | 5.. |
 
 use std::io;

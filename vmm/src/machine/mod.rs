@@ -16,18 +16,21 @@
 //! doorbells (each slot costs milliseconds once there is one of the others).
 //!
 //! - [`memory`]: guest memory and the boot module. [`slots`]: what KVM is told of it, and when.
-//! - [`vcpu`], [`exits`], [`kick`], [`gate`]: virtual CPUs, and how they are told what to do. [`finish`]: what KVM could not emulate.
+//! - [`vcpu`], [`exits`], [`kick`], [`gate`]: virtual CPUs, and how they are told what to do. [`finish`]: what KVM could not emulate. [`emulated`]: what it did.
+//! - [`mover`]: copies and clears memory for a kernel that is emulated.
 //! - [`devices`]: which devices a description asks for, and where they are.
 //! - [`watch`]: notices a VM that nothing can wake.
 //! - [`end`]: how a VM comes to its end.
 
 mod devices;
+mod emulated;
 pub mod end;
 mod exits;
 mod finish;
 pub(crate) mod gate;
 pub(crate) mod kick;
 pub mod memory;
+pub mod mover;
 pub(crate) mod slots;
 mod vcpu;
 mod watch;

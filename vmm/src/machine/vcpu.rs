@@ -19,12 +19,14 @@ use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::MachineError;
+use super::emulated::Emulated;
 use super::end::End;
 use super::exits;
 use super::finish;
 use super::gate::Gate;
 use super::kick::{self, Kickable};
 use super::memory::Memory;
+use super::mover;
 use super::slots::Rest;
 use crate::arch::x86_64::regs::RFLAGS_IF;
 use crate::arch::x86_64::{cpuid, msrs, regs};
@@ -172,11 +174,12 @@ fn live(index: u8, vm: &VmFd, handed: &Receiver<Setup>, ready: Sender<Result<(),
         Ok(vcpu)
     });
     match vcpu {
-        Ok(vcpu) => {
+        Ok(mut vcpu) => {
             let _ = ready.send(Ok(()));
             // The machine waits until nobody can send any more.
             drop(ready);
             Runner {
+                emulated: Emulated::of(vcpu.vcpu()),
                 index,
                 vcpu,
                 shared: &shared,
@@ -208,6 +211,7 @@ fn set_up(
 struct Runner<'a> {
     index: u8,
     vcpu: Kickable,
+    emulated: Option<Emulated>,
     shared: &'a Shared,
 }
 
@@ -218,6 +222,7 @@ impl Runner<'_> {
         let mut left_guest = None;
         loop {
             if shared.end.is_over() {
+                self.note_place();
                 shared.gate.wait_to_leave(index, Stance::Alive);
                 return;
             }
@@ -239,6 +244,14 @@ impl Runner<'_> {
             let exit = self.vcpu.vcpu().run();
             left_guest = Some(monotonic_ns());
             let outcome = match exit {
+                Ok(VcpuExit::IoOut(abi::port::MOVER, data)) => {
+                    shared.meter.add(Counter::ExitPio, 1);
+                    let word = data.try_into().ok().map(u32::from_le_bytes);
+                    if let Some(word) = word {
+                        mover::asked(self.vcpu.vcpu(), &shared.memory, word);
+                    }
+                    None
+                }
                 Ok(VcpuExit::IoOut(port, data)) => {
                     shared.meter.add(Counter::ExitPio, 1);
                     claimed(shared, shared.ports.write(u64::from(port), data));
@@ -265,6 +278,7 @@ impl Runner<'_> {
                 }
                 Err(error) if error.errno() == libc::EINTR => {
                     shared.meter.add(Counter::ExitKick, 1);
+                    self.note_place();
                     self.vcpu.vcpu().set_kvm_immediate_exit(0);
                     None
                 }
@@ -289,6 +303,15 @@ impl Runner<'_> {
                 shared.end.report(outcome);
             }
         }
+    }
+}
+
+impl Runner<'_> {
+    /// Notes where the guest is, and how much of it was emulated. Where it stands, for it does not while it runs.
+    fn note_place(&mut self) {
+        let rip = self.vcpu.vcpu().get_regs().map_or(0, |regs| regs.rip);
+        let emulated = self.emulated.as_ref().map_or(0, Emulated::count);
+        self.shared.meter.set_place(self.index, rip, emulated);
     }
 }
 

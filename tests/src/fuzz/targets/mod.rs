@@ -6,6 +6,7 @@ mod block;
 mod cmdline;
 mod elf;
 mod http;
+mod mover;
 mod net;
 mod oci;
 mod spec;
@@ -17,13 +18,14 @@ use anyhow::{Context, Result};
 use super::Target;
 
 /// Every target.
-pub const ALL: [Target; 11] = [
+pub const ALL: [Target; 12] = [
     agent::TARGET,
     cmdline::TARGET,
     spec::TARGET,
     http::TARGET,
     elf::TARGET,
     oci::TARGET,
+    mover::TARGET,
     virtqueue::TARGET,
     block::TARGET,
     balloon::TARGET,
