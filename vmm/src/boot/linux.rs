@@ -71,7 +71,10 @@ pub fn words(ring0_emulated: bool) -> String {
         let cleared = CLEARED.map(|feature| feature.to_string()).join(",");
         words.push_str(" noxsave clearcpuid=");
         words.push_str(&cleared);
-        words.push_str(" noreplace-smp rodata=off tick_every=10 nomoduleparams");
+        words.push_str(
+            " noreplace-smp rodata=off tick_every=10 leansysfs leanlog rootfstype=ramfs pvmemory=",
+        );
+        words.push_str(&abi::port::MOVER.to_string());
         // TCP would send two segments at a time to who is slow, and here a frame of 64 KiB costs little more than a small one.
         words.push_str(" sysctl.net.ipv4.tcp_min_tso_segs=44");
     }
