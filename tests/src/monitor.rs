@@ -294,6 +294,14 @@ impl Running {
         MeterReader::open(&self.page).ok().map(|m| m.read())
     }
 
+    /// Its meter's page, for a reader beside this one.
+    ///
+    /// # Errors
+    /// Where there are no descriptors left.
+    pub fn page(&self) -> io::Result<File> {
+        self.page.try_clone()
+    }
+
     /// Waits until the console holds `text`, and gives the moment when it was seen.
     ///
     /// # Panics

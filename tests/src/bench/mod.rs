@@ -12,6 +12,7 @@ pub mod leak;
 mod linux;
 mod memory;
 mod network;
+mod profile;
 pub mod recover;
 
 use anyhow::{Context, Result};

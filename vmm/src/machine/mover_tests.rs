@@ -31,7 +31,7 @@ fn set(memory: &Memory, at: u64, word: u64) {
 
 /// Marks page number `page` so.
 fn entry(memory: &Memory, page: u64, flags: u64) {
-    set(memory, 0x4000 + page * 8, PHYSICAL + page * PAGE | flags);
+    set(memory, 0x4000 + page * 8, (PHYSICAL + page * PAGE) | flags);
 }
 
 fn ask(memory: &Memory, to: u64, from: u64, size: u64) -> u64 {

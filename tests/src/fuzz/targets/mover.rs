@@ -63,7 +63,7 @@ pub(super) const TARGET: Target = Target {
 fn drive(memory: &Memory, mut input: &[u8]) {
     // Level by level, one table each, unless the input says otherwise.
     for table in 1..4 {
-        put(memory, table * PAGE, (table + 1) * PAGE | ALL);
+        put(memory, table * PAGE, ((table + 1) * PAGE) | ALL);
     }
     while let Some((&kind, rest)) = input.split_first() {
         input = if kind == 0 {
@@ -72,7 +72,7 @@ fn drive(memory: &Memory, mut input: &[u8]) {
             };
             let page = u64::from(u16::from_le_bytes([low, high]));
             let at = u64::from(table % 8) * PAGE + u64::from(index) * 8;
-            put(memory, at, page * PAGE | u64::from(flags));
+            put(memory, at, (page * PAGE) | u64::from(flags));
             rest
         } else {
             let Some((&[root, ref words @ ..], rest)) = rest.split_first_chunk::<25>() else {
