@@ -50,30 +50,55 @@ impl Coverage {
     }
 
     /// Says whether what ran since the last call reached anything new.
+    ///
+    /// This is instrumented like all else, and runs after each input: most counters are passed over many at a time.
     pub(super) fn take(&mut self) -> bool {
         let mut new = false;
-        let (whole, rest) = (self.seen.len() / 8, self.seen.len() % 8);
-        for word in 0..whole {
+        let whole = self.seen.len() - self.seen.len() % CHUNK;
+        for start in (0..whole).step_by(CHUNK) {
             // SAFETY: the counters are statics of this program, as many as `seen` is long; only this thread runs
             // instrumented code while it fuzzes.
-            let taken = unsafe { self.counters.cast::<u64>().add(word).read_unaligned() };
-            if taken != 0 {
-                for at in word * 8..word * 8 + 8 {
-                    new |= self.note(at);
-                }
+            let taken: [u64; CHUNK / 8] = unsafe {
+                self.counters
+                    .add(start)
+                    .cast::<[u64; CHUNK / 8]>()
+                    .read_unaligned()
+            };
+            if taken.iter().fold(0, |all, word| all | word) == 0 {
+                continue;
+            }
+            for (word, _) in taken.iter().enumerate().filter(|(_, taken)| **taken != 0) {
+                new |= self.note(start + 8 * word, 8);
             }
         }
-        for at in whole * 8..whole * 8 + rest {
-            new |= self.note(at);
+        new | self.note(whole, self.seen.len() - whole)
+    }
+
+    /// Notes and clears so many counters.
+    fn note(&mut self, start: usize, count: usize) -> bool {
+        let mut new = false;
+        for at in start..start + count {
+            // SAFETY: as in `take`.
+            let taken = unsafe { self.counters.add(at).replace(0) };
+            let seen = &mut self.seen[at];
+            let before = *seen;
+            *seen |= ORDERS[usize::from(taken)];
+            self.reached += usize::from(before == 0 && *seen != 0);
+            new |= *seen != before;
         }
         new
     }
+}
 
-    fn note(&mut self, at: usize) -> bool {
-        // SAFETY: as in `take`.
-        let taken = unsafe { self.counters.add(at).replace(0) };
-        let order = match taken {
-            0 => return false,
+/// How many counters are looked at in one step.
+const CHUNK: usize = 128;
+
+/// For how often a branch was taken, a bit for the order of magnitude.
+const ORDERS: [u8; 256] = {
+    let mut orders = [0; 256];
+    let mut taken = 1;
+    while taken < 256 {
+        orders[taken] = match taken {
             1 => 1,
             2 => 2,
             3 => 4,
@@ -81,14 +106,9 @@ impl Coverage {
             8..16 => 16,
             16..32 => 32,
             32..128 => 64,
-            128.. => 128,
+            _ => 128,
         };
-        let seen = &mut self.seen[at];
-        if *seen == 0 {
-            self.reached += 1;
-        }
-        let new = *seen & order == 0;
-        *seen |= order;
-        new
+        taken += 1;
     }
-}
+    orders
+};
