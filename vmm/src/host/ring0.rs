@@ -19,8 +19,8 @@ use crate::spec::MemorySize;
 const TURNS: u32 = 50_000;
 /// How many times as long as on the host is emulation. An exit of a nested VM may take as long as the loop itself.
 const RATIO: u32 = 30;
-/// Longest wait for the guest.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for the guest; on a busy host it may get no processor for seconds.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Where the guest's code is.
 const CODE: u32 = 0x10_0000;
 
