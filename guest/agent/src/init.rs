@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::unistd::{ForkResult, fork};
 
 use crate::main_program::Main;
-use crate::setup;
+use crate::{setup, turns};
 
 /// Splits this process: process 1 becomes the main program, the child returns. (Sockets and locks of the agent's own are
 /// closed where the program is executed.)
@@ -37,8 +37,12 @@ pub(crate) fn hand_over(main: &Main) -> Result<(), Failure> {
     // SAFETY: the workers' threads are not in the child, which does not wait for any of them; the C library makes its
     // own locks good after a fork.
     match unsafe { fork() }.map_err(failed)? {
-        ForkResult::Child => Ok(()),
+        ForkResult::Child => {
+            turns::come_after();
+            Ok(())
+        }
         ForkResult::Parent { .. } => {
+            turns::come_as_usual();
             let fd = stdio.as_fd();
             let failure = main.become_init([fd, fd, fd]);
             eprintln!("agent: {failure}");

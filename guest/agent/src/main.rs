@@ -37,6 +37,7 @@ mod setup;
 mod spawn;
 mod stat;
 mod stdio;
+mod turns;
 mod user;
 mod worker;
 
@@ -69,6 +70,7 @@ extern "C" fn start(_argc: c_int, _argv: *const *const c_char) -> c_int {
         }
         _ if std::process::id() == 1 => {
             have_stdio();
+            turns::come_after();
             listen_vsock().map(|listener| (listener, Guest::ours()))
         }
         _ => {
