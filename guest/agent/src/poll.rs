@@ -212,6 +212,9 @@ impl AsFd for Sink {
     }
 }
 
+/// How much of what is written already may be kept, and how much room for more.
+const COMPACT: usize = 64 * 1024;
+
 /// Bytes on their way into a stream: what it does not take at once is kept.
 #[derive(Debug)]
 pub(crate) struct Sink {
@@ -262,6 +265,11 @@ impl Sink {
                 Put::Gone => return false,
             }
         }
+        // A stream that is never quite empty must not keep what it has long written.
+        if self.written >= COMPACT {
+            self.kept.drain(..self.written);
+            self.written = 0;
+        }
         self.kept.extend_from_slice(&bytes[taken..]);
         true
     }
@@ -277,11 +285,47 @@ impl Sink {
         if self.waiting() == 0 {
             self.written = 0;
             // What was large once is not kept for ever.
-            if self.kept.capacity() > 64 * 1024 {
+            if self.kept.capacity() > COMPACT {
                 self.kept = Vec::new();
             }
             self.kept.clear();
         }
         !(self.ends && self.waiting() == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_sink_that_is_never_empty_keeps_no_more_than_what_waits() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut sink = Sink::new(Stream::new(ours.into()));
+        let piece: Vec<u8> = (0..=250).cycle().take(50_000).collect();
+        while sink.waiting() == 0 {
+            assert!(sink.push(&piece));
+        }
+        let mut heard = Vec::new();
+        for _ in 0..200 {
+            let mut some = vec![0; piece.len()];
+            theirs.read_exact(&mut some).unwrap();
+            heard.extend(some);
+            assert!(sink.push(&piece));
+            sink.stream().note(EpollFlags::EPOLLOUT);
+            assert!(sink.flush());
+            assert!(sink.waiting() > 0, "it is never quite empty");
+            let most = sink.waiting() + COMPACT + 2 * piece.len();
+            assert!(
+                sink.kept.len() <= most,
+                "{} bytes are kept",
+                sink.kept.len()
+            );
+        }
+        assert!(heard.chunks(piece.len()).all(|chunk| chunk == piece));
     }
 }
