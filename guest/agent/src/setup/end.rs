@@ -1,6 +1,7 @@
 //! The last steps: what lives is killed, what is written reaches the disks, and the monitor is told.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
@@ -24,8 +25,12 @@ pub(super) fn close(written: &[OwnedFd]) {
     }
 }
 
+/// How long last words may take to leave: a thread of the kernel's carries them to the host, and goes first when this one sleeps.
+const LAST_WORDS: Duration = Duration::from_millis(10);
+
 /// Ends the guest with an exit status.
 pub(crate) fn end(status: u32) -> ! {
+    std::thread::sleep(LAST_WORDS);
     // SAFETY: the ports are the exit port's, which nothing else in this guest knows; where there is none, nothing
     // happens. Ring 3 may use them once `ioperm` said so.
     unsafe {

@@ -134,7 +134,7 @@ impl Model {
                 self.say(Operation::CreditUpdate, 0, &[]);
             }
             Step::GuestPosts(count) => {
-                let count = count.min(100 - self.buffers);
+                let count = count.min(30 - self.buffers);
                 self.buffers += count;
                 self.guest.post(count);
             }

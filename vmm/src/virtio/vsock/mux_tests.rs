@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use super::super::{RECEIVE, TRANSMIT, Vsock};
+use super::super::{QUEUES, RECEIVE, TRANSMIT, Vsock};
 use super::*;
 use crate::spec::VsockOut;
 use crate::virtio::flow_driver::{BUFFERS, Driver};
@@ -58,9 +58,10 @@ impl Guest {
 
     pub(super) fn post(&mut self, buffers: u16) {
         for _ in 0..buffers {
-            let at = BUFFERS + u64::from(self.posted % 128) * 0x2000;
+            let slot = self.posted % u32::from(QUEUES[RECEIVE]);
+            let at = BUFFERS + u64::from(slot) * 0x2000;
             let head = self.driver.post(RECEIVE, &[(at, BUFFER, true)]);
-            assert_eq!(u32::from(head), self.posted % 128);
+            assert_eq!(u32::from(head), slot);
             self.posted += 1;
         }
         self.turn();
@@ -547,7 +548,7 @@ fn a_guest_that_takes_no_answers_gets_no_more_than_some() {
         guest.send(stray, &[]);
     }
     let mut count = 0;
-    guest.post(100);
+    guest.post(QUEUES[RECEIVE]);
     while guest.receive().is_some() {
         count += 1;
     }
