@@ -9,6 +9,7 @@
 //! The thread makes its virtual CPU itself, while others make theirs and the machine its devices; the machine then
 //! hands it what it needs, and opens the gate when all are set up. A processor other than the first waits in `KVM_RUN` for the guest's INIT and SIPI.
 
+use std::cell::OnceCell;
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
@@ -174,12 +175,12 @@ fn live(index: u8, vm: &VmFd, handed: &Receiver<Setup>, ready: Sender<Result<(),
         Ok(vcpu)
     });
     match vcpu {
-        Ok(mut vcpu) => {
+        Ok(vcpu) => {
             let _ = ready.send(Ok(()));
             // The machine waits until nobody can send any more.
             drop(ready);
             Runner {
-                emulated: Emulated::of(vcpu.vcpu()),
+                emulated: OnceCell::new(),
                 index,
                 vcpu,
                 shared: &shared,
@@ -211,7 +212,8 @@ fn set_up(
 struct Runner<'a> {
     index: u8,
     vcpu: Kickable,
-    emulated: Option<Emulated>,
+    /// Opened when it is first asked: no boot waits for that.
+    emulated: OnceCell<Option<Emulated>>,
     shared: &'a Shared,
 }
 
@@ -304,13 +306,13 @@ impl Runner<'_> {
             }
         }
     }
-}
 
-impl Runner<'_> {
     /// Notes where the guest is, and how much of it was emulated. Where it stands, for it does not while it runs.
     fn note_place(&mut self) {
-        let rip = self.vcpu.vcpu().get_regs().map_or(0, |regs| regs.rip);
-        let emulated = self.emulated.as_ref().map_or(0, Emulated::count);
+        let vcpu = self.vcpu.vcpu();
+        let rip = vcpu.get_regs().map_or(0, |regs| regs.rip);
+        let emulated = self.emulated.get_or_init(|| Emulated::of(vcpu));
+        let emulated = emulated.as_ref().map_or(0, Emulated::count);
         self.shared.meter.set_place(self.index, rip, emulated);
     }
 }
