@@ -229,6 +229,34 @@ impl Shoal {
         states
     }
 
+    /// The port of the host where a VM's `port` is.
+    ///
+    /// # Panics
+    /// When it is nowhere.
+    #[must_use]
+    pub fn published(&self, vm: &str, port: u16) -> u16 {
+        let said = self.ok(&["port", vm, &port.to_string()]);
+        let port = said.rsplit(':').next();
+        port.and_then(|port| port.trim().parse().ok())
+            .expect("a port of the host")
+    }
+
+    /// Adds a small Linux image that Shoal did not make ([`crate::boxed`]), as `box`.
+    ///
+    /// # Panics
+    /// Where it cannot be made, or is refused.
+    pub fn import_box(&self) {
+        let dir = tempfile::tempdir().expect("a directory can be made");
+        let archive = crate::boxed::archive(dir.path()).expect("there is a busybox");
+        self.ok(&[
+            "image",
+            "import",
+            "--name",
+            "box",
+            &archive.to_string_lossy(),
+        ]);
+    }
+
     /// Adds one of the repository's guests as an image of the same name.
     pub fn add_image(&self, guest: &str) {
         let path = place::guest(guest);

@@ -70,14 +70,6 @@ fn fed(mut command: Command, input: &[u8]) -> (Vec<u8>, Option<i32>) {
     (output.stdout, output.status.code())
 }
 
-/// Where a port of the guest is on the host.
-fn published(shoal: &Shoal, port: &str) -> u16 {
-    let said = shoal.ok(&["port", "box", port]);
-    let port = said.rsplit(':').next();
-    port.and_then(|port| port.trim().parse().ok())
-        .expect("a port of the host")
-}
-
 /// VMs that no port or no address is left for are refused in words, while `box` runs with `port`.
 fn cannot_be(shoal: &Shoal, port: u16) {
     let ours = TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -119,14 +111,7 @@ fn a_life() {
     let before = network::stands();
     let mut shoal = Shoal::start();
     let files = tempfile::tempdir().unwrap();
-    let archive = boxed::archive(files.path()).unwrap();
-    shoal.ok(&[
-        "image",
-        "import",
-        "--name",
-        "box",
-        &archive.to_string_lossy(),
-    ]);
+    shoal.import_box();
 
     let create = ["create", "--wait=ready", "--timeout", DEADLINE];
     let with = [
@@ -138,7 +123,7 @@ fn a_life() {
         "data:/data",
     ];
     shoal.ok(&[&create[..], &with, &["--name", "box", "box"]].concat());
-    let port = published(&shoal, "80");
+    let port = shoal.published("box", 80);
     serves(port);
 
     cannot_be(&shoal, port);
@@ -185,7 +170,7 @@ fn a_life() {
 
     // Traffic does not need the daemon, new or under way; exec works again with the next one.
     shoal.ok(&["exec", "-d", "box", "nc", "-l", "-p", "7", "-e", "cat"]);
-    let echo = echo(published(&shoal, "7"));
+    let echo = echo(shoal.published("box", 7));
     says_again(&echo, "before");
     shoal.kill_daemon();
     says_again(&echo, "without a daemon");

@@ -20,11 +20,7 @@ fn serve(shoal: &Shoal, recipe: &str, memory: &str, port: u16) -> u16 {
     let rest = ["--name", recipe, "--memory", memory, "-p", &publish, recipe];
     shoal.ok(&[&create[..], &rest].concat());
     println!("{recipe}: agent answers after {:.1?}", begun.elapsed());
-    let host = shoal.ok(&["port", recipe, &port.to_string()]);
-    host.rsplit(':')
-        .next()
-        .and_then(|word| word.trim().parse().ok())
-        .expect("a port of the host")
+    shoal.published(recipe, port)
 }
 
 fn build(shoal: &Shoal, recipe: &str) {

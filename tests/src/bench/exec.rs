@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 
 use super::{Bench, Figure, Samples};
-use crate::boxed;
 use crate::shoal::Shoal;
 
 pub(super) const BENCH: Bench = Bench {
@@ -27,16 +26,8 @@ const MUCH: u64 = 1 << 30;
 const PIECE: usize = 1 << 20;
 
 fn run(runs: Option<usize>, _: &mut Vec<String>) -> Result<Vec<Figure>> {
-    let files = tempfile::tempdir()?;
-    let archive = boxed::archive(files.path())?;
     let shoal = Shoal::start();
-    shoal.ok(&[
-        "image",
-        "import",
-        "--name",
-        "box",
-        &archive.to_string_lossy(),
-    ]);
+    shoal.import_box();
     // What is measured is over long before; a VM that nobody removes is.
     let create = ["create", "--wait=ready", "--timeout", "3h"];
     shoal.ok(&[&create[..], &["--memory", "256M", "--name", "box", "box"]].concat());

@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use vmm::meter::Counter;
 
 use super::{Bench, Figure};
+use crate::host;
 use crate::memory::Guest;
 use crate::shoal::{Shoal, settles};
-use crate::{boxed, host};
 
 pub(super) const BENCH: Bench = Bench {
     name: "memory",
@@ -31,15 +31,7 @@ fn run(_: Option<usize>, _: &mut Vec<String>) -> Result<Vec<Figure>> {
 /// One guest of each kind, at rest.
 fn idle() -> Result<Vec<Figure>> {
     let shoal = Shoal::start();
-    let files = tempfile::tempdir()?;
-    let archive = boxed::archive(files.path())?;
-    shoal.ok(&[
-        "image",
-        "import",
-        "--name",
-        "box",
-        &archive.to_string_lossy(),
-    ]);
+    shoal.import_box();
     let create = ["create", "--wait=ready", "--timeout", "400s"];
     shoal.ok(&[&create[..], &["--name", "linux", "box"]].concat());
     shoal.ok(&[
